@@ -84,7 +84,8 @@ def to_text(frame: pd.DataFrame, title: str, width: int = WIDTH) -> str:
     detector = cells["detector"].where(cells["detector"] != cells["detector"].shift(), "")
     shown = pd.DataFrame({"detector": detector, "loss": [_loss(row) for _, row in cells.iterrows()]})
     for name in cells:
-        if name not in {*VARIANT, *OPTION_NAMES, *LEFT_OUT}:
+        nothing_known = name.startswith("paper_") and not cells[name].any()
+        if name not in {*VARIANT, *OPTION_NAMES, *LEFT_OUT} and not nothing_known:
             shown[_heading(name)] = cells[name]
         if name == "ci_high" and cells[name].any():
             shown[INTERVAL] = (cells["ci_low"] + " " + cells["ci_high"]).str.strip()

@@ -80,7 +80,7 @@ def repository(tmp_path, monkeypatch):
     (place / "file").write_text("1")
     git("add", "file")
     git("commit", "--quiet", "-m", "first")
-    git("tag", "v1.0")
+    git("tag", "-a", "v1.0", "-m", "of the kind that git describe goes by")
     return git, place
 
 

@@ -66,8 +66,14 @@ def test_an_interval_stands_beside_its_delta_and_a_verdict_where_there_is_one():
     assert lines[5].endswith("+1.6   not reproduced")
 
 
+def test_columns_of_the_paper_without_a_figure_are_left_out():
+    assert "paper AP" in to_text(finished("instance_segmentation"), "T", 200)
+    assert "paper delta" not in to_text(finished("instance_segmentation"), "T", 200)
+    assert "paper delta" in to_text(finished("nms_free"), "T", 200)
+
+
 def test_what_gives_way_is_what_is_in_the_files_too():
-    frame = finished("instance_segmentation").assign(ci_low=-0.3, ci_high=1.2)
+    frame = finished("instance_segmentation").assign(ci_low=-0.3, ci_high=1.2, paper_delta=0.7)
     wide, narrow = to_text(frame, "T", 200), to_text(frame, "T", 100)
     assert max(map(len, narrow.splitlines())) <= 100
     assert "28.3" in wide and "28.3" not in narrow  # the paper's AP
