@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from corrloss.soft_rank import _isotonic_regression
+from corrloss.ranks import _isotonic_regression
 
 try:
     import numba

@@ -14,7 +14,7 @@ _HOMES = {
     "CorrelationLoss": "corrloss.loss",
     "concordance": "corrloss.coefficients",
     "pearson": "corrloss.coefficients",
-    "soft_rank": "corrloss.soft_rank",
+    "soft_rank": "corrloss.ranks",
     "spearman": "corrloss.coefficients",
     "spearman_exact": "corrloss.coefficients",
 }
@@ -33,5 +33,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import an exported name when it is first used: the analysis and the tables never load torch."""
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value = getattr(importlib.import_module(_HOMES[name]), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

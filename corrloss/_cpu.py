@@ -138,7 +138,7 @@ class Pooled(NamedTuple):
 
 
 def rank(array: np.ndarray, strength: float, group: np.ndarray | None = None) -> tuple[np.ndarray, Pooled]:
-    """What :func:`corrloss.soft_rank.rank` does, for float32 or float64."""
+    """What :func:`corrloss.ranks.rank` does, for float32 or float64."""
     if (array.max(axis=1) - array.min(axis=1) <= strength).all() and group is None:
         return _rank_one_block(array, strength)
     order, place, segment = _sort_rows(array) if group is None else _sort_groups(array, group)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from corrloss._formulas import power
-from corrloss.soft_rank import average_ranks
+from corrloss.ranks import average_ranks
 
 
 def exact_rank(values: Tensor, group: Tensor | None = None) -> Tensor:

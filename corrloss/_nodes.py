@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from corrloss._formulas import FORMULAS, moments
-from corrloss.soft_rank import cpu, rank_rows
+from corrloss.ranks import cpu, rank_rows
 
 
 class Wanted(NamedTuple):

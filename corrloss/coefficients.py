@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corrloss._exact_rank import exact_rank
 from corrloss._nodes import Correlation, CorrelationOnCpu, GroupedCorrelationOnCpu, Wanted, number_groups
-from corrloss.soft_rank import check_strength, rank_rows, runs_on_cpu
+from corrloss.ranks import check_strength, rank_rows, runs_on_cpu
 
 COEFFICIENTS = ("pearson", "concordance", "spearman", "spearman_exact")
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from corrloss._distributed import gather_positives, is_distributed
 from corrloss.coefficients import COEFFICIENTS, check_pairs, connected_zero, correlate, correlate_groups
-from corrloss.soft_rank import check_strength
+from corrloss.ranks import check_strength
 
 SCOPES = ("batch", "level", "image")
 REDUCTIONS = ("mean", "sum")

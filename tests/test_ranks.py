@@ -1,17 +1,14 @@
-import importlib
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
+from corrloss import ranks as module
 from corrloss import soft_rank
-from corrloss.soft_rank import average_ranks, rank_rows
+from corrloss.ranks import average_ranks, rank_rows
 
 scipy_stats = pytest.importorskip("scipy.stats")
-
-# The module, not the function of the same name.
-module = importlib.import_module("corrloss.soft_rank")
 
 
 @pytest.fixture(params=["numpy", "torch"])

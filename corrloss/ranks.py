@@ -14,9 +14,6 @@ ends when it is done would have to wait for the device, they are found by mergin
 rounds of tensor operations, with no look at a value.
 """
 
-import sys
-from types import ModuleType
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -226,12 +223,3 @@ def _merge_halves(fit: Tensor) -> Tensor:
     count = pooled.sum(-1, keepdim=True)
     level = torch.where(pooled, fit, 0.0).sum(-1, keepdim=True) / count.clamp(min=1)
     return torch.where(pooled, level, fit)
-
-
-class _CallableModule(ModuleType):
-    """``corrloss.soft_rank`` is the function until this module is imported, then the module: both work."""
-
-    __call__ = staticmethod(soft_rank)
-
-
-sys.modules[__name__].__class__ = _CallableModule
