@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 
 class LossCall(NamedTuple):
-    """One call of a loss module: its name in the head and its first two arguments."""
+    """One call of a loss module: its name in the head and its arguments, as mmdet's losses take them."""
 
     name: str
     pred: Tensor
     target: Tensor
+    weight: Tensor | None = None
+    avg_factor: Tensor | float | None = None
 
 
 @contextmanager

@@ -1,0 +1,31 @@
+"""RetinaNet trained with aLRP Loss (Oksuz et al. 2020), with Correlation Loss."""
+
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from corrloss.heads.deferred import DeferredLossMixin, Predictions
+from corrloss.heads.retinanet import CorrelationRetinaHead
+from corrloss.ranking import EpochBalance
+
+
+@MODELS.register_module()
+class CorrelationALRPRetinaHead(DeferredLossMixin, CorrelationRetinaHead):
+    """mmdet's RetinaHead whose ``loss_cls`` is an ``ALRPLoss`` over all levels and images of the batch.
+
+    ``loss_bbox`` gives the localisation error of each positive: GIoULoss on decoded boxes
+    (``reg_decoded_bbox=True``), which is :math:`(1 - GIoU) / 2 / (1 - 0.5)`.
+
+    Args:
+        balance: Arguments of :class:`corrloss.ranking.EpochBalance`, which weighs the localisation component.
+    """
+
+    def __init__(self, *args, balance: dict, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.balance = EpochBalance(**balance)
+
+    def batch_losses(self, batch: Predictions) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_bbox``: the two components, the second one weighed."""
+        # Rounding takes 1 - GIoU of an exact box a little below 0.
+        errors = self.loss_bbox(batch.boxes, batch.targets, reduction_override="none").clamp(min=0)
+        parts = self.loss_cls(batch.logits.reshape(-1), batch.flat_targets(), errors)
+        return {"loss_cls": parts.classification, "loss_bbox": self.balance(*parts) * parts.localisation}
