@@ -1,0 +1,205 @@
+"""GPUs are handed out to real processes, which are killed; ids stand for GPUs, so that none is needed."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+
+from corrloss.engine.lease import LeaseError, lease, pool
+
+JOB = """
+import json, os, sys, time
+from pathlib import Path
+from corrloss.engine.lease import lease
+folder, count, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+with lease(folder, count, lambda line: print(line, file=sys.stderr, flush=True), poll=0.05):
+    print(json.dumps([os.environ["CUDA_VISIBLE_DEVICES"].split(","), time.monotonic()]), flush=True)
+    time.sleep(seconds)
+    print(time.monotonic(), flush=True)
+"""
+FOREVER = 600
+
+
+@contextmanager
+def jobs():
+    """Starts jobs that take GPUs, and leaves none behind."""
+    started = []
+
+    def start(folder, gpus, count, seconds=FOREVER, **environment):
+        command = [sys.executable, "-c", JOB, str(folder), str(count), str(seconds)]
+        surroundings = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, **environment}
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(subprocess.Popen(command, env=surroundings, **pipes))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for job in started:
+            job.kill()
+            job.communicate()
+
+
+def taken(job):
+    """Waits until the job has its GPUs: which, and when."""
+    return json.loads(job.stdout.readline())
+
+
+def waiting(job):
+    """Waits until the job says that it waits."""
+    return job.stderr.readline()
+
+
+@pytest.fixture
+def visible(monkeypatch):
+    return lambda gpus: monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Makes nvidia-smi list these GPUs; none makes it fail, as without a driver."""
+
+    def make(*uuids):
+        lines = "".join(f"echo '{number}, {uuid}'\n" for number, uuid in enumerate(uuids))
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{lines or 'exit 9'}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ("", []),
+        ("2", ["2"]),
+        ("1, 0,1", ["1", "0"]),
+        ("0,-1,2", ["0"]),
+        ("-1", []),
+        ("GPU-a,GPU-b", ["GPU-a", "GPU-b"]),
+    ],
+)
+def test_the_pool_is_what_cuda_shows(visible, gpus, expected):
+    visible(gpus)
+    assert pool() == expected
+
+
+def test_without_the_variable_the_pool_is_the_machine(machine):
+    machine("GPU-a", "GPU-b")
+    assert pool() == ["0", "1"]
+    machine()
+    assert pool() == []
+
+
+def test_the_block_sees_its_gpus_alone(visible, tmp_path):
+    visible("4,5,6")
+    before = dict(os.environ)
+    with lease(tmp_path, 2, print) as ids:
+        assert ids == ["4", "5"]
+        show = [sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"]
+        assert subprocess.check_output(show, text=True).strip() == "4,5"
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert dict(os.environ) == before
+
+
+def test_a_job_without_gpus_takes_none(visible, tmp_path):
+    visible("")
+    before = dict(os.environ)
+    with lease(tmp_path / "none", 0, print) as ids:
+        assert ids == [] and dict(os.environ) == before
+    assert not (tmp_path / "none").exists()
+
+
+def test_more_than_there_are_is_refused_at_once(visible, machine, tmp_path):
+    machine("GPU-a", "GPU-b", "GPU-c")
+    visible("0,1")
+    with (
+        pytest.raises(LeaseError, match=r"3 GPUs are asked for.*offers 2.*is 0,1.*lists 0, 1, 2"),
+        lease(tmp_path, 3, print),
+    ):
+        pass
+
+
+def test_what_a_job_raises_frees_its_gpus(visible, tmp_path):
+    visible("0")
+    with pytest.raises(KeyError), lease(tmp_path, 1, print):
+        raise KeyError
+    with lease(tmp_path, 1, print) as ids:
+        assert ids == ["0"]
+
+
+def test_jobs_in_contention_never_share_a_gpu_and_all_get_theirs(tmp_path):
+    counts = [1, 2, 3, 4] * 4
+    random.Random(0).shuffle(counts)
+    with jobs() as start:
+        running = [start(tmp_path, "0,1,2,3", count, seconds=0.05) for count in counts]
+        outputs = [job.communicate(timeout=60)[0].splitlines() for job in running]
+    spans = {gpu: [] for gpu in "0123"}
+    for count, (first, last) in zip(counts, outputs, strict=True):
+        ids, begin = json.loads(first)
+        assert len(set(ids)) == count
+        for gpu in ids:
+            spans[gpu].append((begin, float(last)))
+    for one in map(sorted, spans.values()):
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(one))
+
+
+def test_a_killed_job_frees_its_gpus(tmp_path):
+    with jobs() as start:
+        holder = start(tmp_path, "0,1", 2)
+        assert taken(holder)[0] == ["0", "1"]
+        next_one = start(tmp_path, "0,1", 2)
+        assert "waiting for 2 free of the GPUs 0, 1" in waiting(next_one)
+        holder.kill()  # SIGKILL: nothing of its own runs any more
+        killed = time.monotonic()
+        ids, when = taken(next_one)
+        assert ids == ["0", "1"] and when - killed < 5
+
+
+def test_a_killed_waiter_does_not_block_the_queue(tmp_path):
+    with jobs() as start:
+        holder = start(tmp_path, "0,1", 1)
+        assert taken(holder)[0] == ["0"]
+        waiter = start(tmp_path, "0,1", 2)
+        waiting(waiter)
+        waiter.kill()
+        waiter.wait()
+        assert taken(start(tmp_path, "0,1", 1))[0] == ["1"]
+
+
+def test_a_job_that_waits_for_many_is_not_overtaken_and_holds_nothing_meanwhile(tmp_path, visible):
+    with jobs() as start:
+        holder = start(tmp_path, "0,1", 1)
+        taken(holder)
+        many = start(tmp_path, "0,1", 2, seconds=0.5)
+        waiting(many)
+        few = start(tmp_path, "0,1", 1)
+        holder.kill()
+        ids, when_many = taken(many)
+        assert ids == ["0", "1"]
+        assert taken(few)[1] > when_many
+
+
+def test_a_gpu_has_one_lock_by_number_and_by_uuid(tmp_path, machine):
+    machine("GPU-a", "GPU-b")
+    with jobs() as start:
+        assert taken(start(tmp_path, "0", 1))[0] == ["0"]
+        assert taken(start(tmp_path, "GPU-a,GPU-b", 1))[0] == ["GPU-b"]
+
+
+def test_a_name_is_no_path(tmp_path, visible):
+    visible("MIG-GPU-a/7/0,../../b")
+    with lease(tmp_path / "locks", 2, print):
+        assert sorted(path.name for path in (tmp_path / "locks").iterdir()) == [
+            "gpu-.._.._b.lock",
+            "gpu-MIG-GPU-a_7_0.lock",
+            "queue.lock",
+        ]
+    assert [path.name for path in tmp_path.iterdir()] == ["locks"]
