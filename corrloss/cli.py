@@ -52,11 +52,11 @@ def say(line: str) -> None:
 @clear_errors
 def make_data(dataset: str, data_root: DataRoot, root: Root = HERE) -> None:
     """Make an embedded (synthetic) data set."""
-    from corrloss.data.mini_coco import make_mini_coco
+    from corrloss.data.dataset import make_dataset
     from corrloss.suite.detectors import load_settings
 
     settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
-    make_mini_coco(data_root / settings["folder"], **settings["make"])
+    make_dataset(data_root / settings["folder"], settings["make"])
 
 
 @app.command()

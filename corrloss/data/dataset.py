@@ -1,16 +1,29 @@
-"""Checking a data set of ``experiments/datasets`` by what its file says of it."""
+"""Making and checking a data set of ``experiments/datasets`` by what its file says of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from corrloss.data.check import DataSetError, check_coco
+from corrloss.data.mini_cityscapes import make_mini_cityscapes
+from corrloss.data.mini_coco import make_mini_coco
 
 PARTS = ("train", "test")
 
 
+def make_dataset(folder: Path, make: dict) -> None:
+    """Write an embedded, synthetic data set.
+
+    Args:
+        folder: Folder of the data set.
+        make: ``type``, the generator (``mini_coco`` or ``mini_cityscapes``), and its arguments.
+    """
+    generators = {"mini_coco": make_mini_coco, "mini_cityscapes": make_mini_cityscapes}
+    generators[make["type"]](folder, **{key: value for key, value in make.items() if key != "type"})
+
+
 def check_dataset(folder: Path, settings: dict) -> dict:
-    """Check the training and test images of a data set and their annotations.
+    """Check the training and test images of a data set, where it has both, and their annotations.
 
     Args:
         folder: Folder of the data set.
@@ -33,6 +46,7 @@ def check_dataset(folder: Path, settings: dict) -> dict:
             images=settings.get("check_images", "all"),
         )
         for part in PARTS
+        if part in settings
     }
     broken = [report.text() for report in reports.values() if not report.ok]
     if broken:

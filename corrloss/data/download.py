@@ -154,6 +154,7 @@ def download(
     path: Path,
     *,
     md5: str | None = None,
+    sha256: str | None = None,
     size: int | None = None,
     progress: bool = True,
     patience: int = 5,
@@ -167,7 +168,8 @@ def download(
     Args:
         url: http or https.
         path: where the file shall be.
-        md5: checksum in hexadecimal, if one is published. Without one the size must do.
+        md5: checksum in hexadecimal, if one is published. Without any the size must do.
+        sha256: the same, or as many first digits of it as are published.
         size: in bytes, if published.
         progress: whether to show a progress bar on standard error.
         patience: how many times in a row the connection may fail without one byte of progress.
@@ -182,13 +184,13 @@ def download(
         raise ValueError(f"{url!r} is not an http or https address")
     path = Path(path)
     if path.exists():
-        _verify(path, url, md5, size)
+        _verify(path, url, {"md5": md5, "sha256": sha256}, size)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=not progress) as bar:
         _fetch(url, part, size, bar, patience, wait)
-    _verify(part, url, md5, size)
+    _verify(part, url, {"md5": md5, "sha256": sha256}, size)
     part.replace(path)
 
 
@@ -259,24 +261,30 @@ def _ask_for_room(path: Path, needed: int) -> None:
         )
 
 
-def _verify(path: Path, url: str, md5: str | None, size: int | None) -> None:
+def _verify(path: Path, url: str, checksums: dict[str, str | None], size: int | None) -> None:
     """Remove a file that is not the published one, and say so."""
+    problem = _problem(path, checksums, size)
+    if problem:
+        path.unlink()
+        raise DownloadError(
+            f"{path.name} from {url} is damaged, or not the published file: {problem}. It is removed; call"
+            " again."
+        )
+
+
+def _problem(path: Path, checksums: dict[str, str | None], size: int | None) -> str | None:
     found = _size(path)
     if size is not None and found != size:
-        problem = f"{found:,} bytes, published are {size:,}"
-    elif md5 is not None and (digest := _md5(path)) != md5:
-        problem = f"MD5 {digest}, published is {md5}"
-    else:
-        return
-    path.unlink()
-    raise DownloadError(
-        f"{path.name} from {url} is damaged, or not the published file: {problem}. It is removed; call again."
-    )
+        return f"{found:,} bytes, published are {size:,}"
+    for kind, published in checksums.items():
+        if published is not None and not (digest := _digest(path, kind)).startswith(published):
+            return f"{kind.upper()} {digest}, published is {published}"
+    return None
 
 
-def _md5(path: Path) -> str:
+def _digest(path: Path, kind: str) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 # Unpacking --------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ VERSION = 1
 WIDTH, HEIGHT = 256, 128
 _HORIZON = 52
 _CITIES = {"train": ("kreisstadt", "dreieck"), "val": ("sternheim",)}
-_MANIFEST = "mini_cityscapes.json"
+MANIFEST = "mini_cityscapes.json"
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ def make_mini_cityscapes(root: Path, *, train_images: int = 240, val_images: int
             for index in range(count):
                 _write_image(new, seed, split, index)
         manifest = recipe | {"content_sha256": _content_digest(new)}
-        (new / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _is_ours(path: PurePosixPath) -> bool:
-    if path.as_posix() == _MANIFEST:
-        return True
     folders = path.parts[:-1]
+    if path.as_posix() == MANIFEST or (folders == ("annotations",) and path.suffix == ".json"):
+        return True  # annotations: converted from the rest, and to be converted again with it
     return (
         len(folders) == 3
         and folders[0] in ("leftImg8bit", "gtFine")
@@ -154,7 +154,7 @@ def _is_ours(path: PurePosixPath) -> bool:
 
 def _is_made(root: Path, recipe: dict) -> bool:
     try:
-        manifest = json.loads((root / _MANIFEST).read_bytes())
+        manifest = json.loads((root / MANIFEST).read_bytes())
         return manifest == recipe | {"content_sha256": _content_digest(root)}
     except (OSError, ValueError, SyntaxError):  # Pillow: SyntaxError on a broken PNG
         return False

@@ -13,6 +13,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from corrloss.suite.detectors import read_settings
+from corrloss.suite.pretrained import use_local_weights
 from corrloss.suite.runs import Run
 from corrloss.suite.schema import ExperimentError
 from corrloss.suite.tables import Experiments
@@ -31,14 +32,14 @@ DECISIVE = (
 # What is no key of mmdet's, but may be set like one by a scale or a detector's section for it.
 OWN_KEYS = ("channels_last", "epochs")
 # Where things lie and how many workers fetch them: different on every machine, the same result.
-LOCAL = ("data_root", "num_workers", "persistent_workers", "backend_args")
+LOCAL = ("data_root", "num_workers", "persistent_workers", "backend_args", "pretrained")
 
 
 def resolve(experiments: Experiments, run: Run, data_root: Path, cache: Path | None = None) -> dict:
     """Build the config of one run.
 
-    The detector's file comes first, then the data set, the scale, the detector's own section for that
-    scale, and last the loss.
+    The detector's file comes first, then the data set, the scale, the detector's own sections for that
+    scale and for the data set, and last the loss.
 
     Args:
         experiments: Where the files are.
@@ -71,8 +72,12 @@ def _without_loss(
 
     config = Config(copy.deepcopy({key: settings[key] for key in DECISIVE if key in settings}))
     masks = bool(settings.get("masks", False))
-    _set_dataset(config, data, data_root, masks)
-    for place, changes in _changes(experiments.folder, scale, sizes, detector, settings):
+    data_file = experiments.folder / "datasets" / f"{dataset}.py"
+    _set_dataset(config, data, data_root, masks, data_file)
+    for place, changes in [
+        (f"{data_file}: at overrides", data.get("overrides", {})),
+        *_changes(experiments.folder, scale, sizes, detector, settings, dataset),
+    ]:
         _merge(config, changes, place)
         _set_epochs(config, config._cfg_dict.pop("epochs", None))  # at once: later changes win
     plain = config.to_dict()
@@ -81,6 +86,7 @@ def _without_loss(
     )
     _set_num_classes(plain["model"], heads, data.get("num_classes") or len(data["classes"]))
     bench = {"masks": masks, "channels_last": plain.pop("channels_last", False)}
+    bench["pretrained"] = use_local_weights(plain["model"], data_root)
     return {**plain, "bench": bench | {key: sizes[key] for key in ("processes", "threads", "gpus")}}
 
 
@@ -107,7 +113,9 @@ def dump(config: dict) -> str:
     return "\n".join(settings) + "\n"
 
 
-def _changes(folder: Path, scale: str, sizes: dict, detector: str, settings: dict) -> list[tuple[str, dict]]:
+def _changes(
+    folder: Path, scale: str, sizes: dict, detector: str, settings: dict, dataset: str
+) -> list[tuple[str, dict]]:
     """What a scale changes of a detector's config, in order, each with its place for messages."""
     scale_file, path = folder / "scales" / f"{scale}.yaml", folder / "detectors" / f"{detector}.py"
     section = sizes["section"]
@@ -119,6 +127,7 @@ def _changes(folder: Path, scale: str, sizes: dict, detector: str, settings: dic
     return [
         (f"{scale_file}: at overrides", sizes["overrides"]),
         (f"{path}: at {section}", settings[section] if section else {}),
+        (f"{path}: at {dataset}", settings.get(dataset, {})),
         (f"{scale_file}: at after", sizes.get("after", {})),
     ]
 
@@ -134,16 +143,37 @@ def _merge(config: Config, changes: dict, place: str) -> None:
         raise ExperimentError(f"{place}: does not fit the detector's config: {error}") from error
 
 
-def _set_dataset(config: Config, data: dict, data_root: Path, masks: bool) -> None:
+def _set_dataset(config: Config, data: dict, data_root: Path, masks: bool, data_file: Path) -> None:
+    if "train" not in data:
+        raise ExperimentError(f"{data_file}: has no `train`: no run can be trained on it")
     for loader, part in (("train_dataloader", "train"), ("test_dataloader", "test")):
         settings = config[loader].dataset
-        settings.data_root = f"{data_root / data['folder']}/"
-        settings.ann_file = data[part]["ann_file"]
-        settings.data_prefix = ConfigDict(img=data[part]["img"])
+        settings.update(_place_of_images(data, part, data_root))
         if data.get("classes"):
             settings.metainfo = ConfigDict(classes=data["classes"])
         if "pipeline" in data[part]:  # else the detector's own
             settings.pipeline = [_with_masks(step, masks) for step in data[part]["pipeline"]]
+
+
+def _place_of_images(data: dict, part: str, data_root: Path) -> ConfigDict:
+    return ConfigDict(
+        data_root=f"{data_root / data['folder']}/",
+        ann_file=data[part]["ann_file"],
+        data_prefix=dict(img=data[part]["img"]),
+    )
+
+
+def with_test_images(config: dict, data: dict, data_root: Path) -> dict:
+    """The config of a run that predicts the test images of another data set, of the same classes.
+
+    Args:
+        config: A resolved config.
+        data: File of the other data set in ``experiments/datasets``.
+        data_root: Folder that holds the data sets.
+    """
+    changed = copy.deepcopy(config)
+    changed["test_dataloader"]["dataset"].update(_place_of_images(data, "test", data_root).to_dict())
+    return changed
 
 
 def _with_masks(step: dict, masks: bool) -> dict:
@@ -207,7 +237,12 @@ def _heads_at(config: dict, place: str, path: Path) -> list[dict]:
 
 def _without_local(node: object) -> object:
     if isinstance(node, dict):
-        return {key: _without_local(value) for key, value in node.items() if key not in LOCAL}
+        return {
+            # Of weights to start from the file's name: it holds their checksum.
+            key: Path(value).name if key == "checkpoint" and isinstance(value, str) else _without_local(value)
+            for key, value in node.items()
+            if key not in LOCAL
+        }
     if isinstance(node, list | tuple):
         return [_without_local(value) for value in node]
     return node

@@ -85,6 +85,7 @@ class Table:
         main: Whether a plain ``snakemake`` makes it.
         runs: Its runs, baselines first within each detector, seeds innermost.
         notes: What the file says of single variants, by run.
+        test_dev: Data set whose test images its target predicts for the evaluation server, too; None for none.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Table:
     main: bool
     runs: tuple[Run, ...]
     notes: dict[Run, str]
+    test_dev: str | None = None
 
 
 def load_table(experiments: Experiments, name: str, scale: str) -> Table:
@@ -147,6 +149,7 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
         main=content.get("main", True),
         runs=tuple(notes),
         notes=notes,
+        test_dev=datasets.get("test_dev") if content.get("test_dev") else None,
     )
 
 

@@ -1,6 +1,6 @@
 # Synthetic shapes in COCO's format, made by code from a seed. Fake: see docs/data.md.
 folder = "mini_coco"
-make = dict(train_images=400, val_images=200, seed=0)
+make = dict(type="mini_coco", train_images=400, val_images=200, seed=0)
 classes = ("circle", "square", "triangle", "star")
 train = dict(
     ann_file="annotations/instances_train.json",

@@ -176,7 +176,7 @@ def hash_of(tmp_path, forget):
         ("detectors/toy.py", '"batch")', '"batch", reduction="mean")'),
         ("scales/mini.yaml", "gpus: 0", "gpus: 0  # a comment"),
         ("scales/mini.yaml", "model:", "train_dataloader: {num_workers: 3}\n  model:"),
-        ("datasets/shapes.py", "classes", "make = dict(train_images=9)\nclasses"),
+        ("datasets/shapes.py", "classes", 'make = dict(type="mini_coco", train_images=9)\nclasses'),
     ],
 )
 def test_what_does_not_decide_leaves_the_hash(hash_of, file, old, new):
