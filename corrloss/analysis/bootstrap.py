@@ -28,6 +28,8 @@ from corrloss.analysis.matching import AREAS, THRESHOLDS, Matches, match
 METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 #: COCO's recall points, to the last bit: 0.57 is a little above 57 / 100 here as there.
 RECALLS = np.linspace(0, 1, 101)
+#: Resamples of a run, unless told otherwise.
+N_REPLICATES = 1000
 #: Replicates that are evaluated at once: enough to hide numpy's overhead, few enough for the cache.
 CHUNK = 100
 
@@ -113,10 +115,21 @@ def resample(n_images: int, n_replicates: int, seed: int) -> np.ndarray:
     return weights
 
 
+def unknown_replicates(n_images: int) -> Replicates:
+    """Return what stands for a run that has no AP, one whose training failed: NaN throughout.
+
+    Args:
+        n_images: of the data set.
+    """
+    return Replicates(
+        np.full(len(METRICS), np.nan), np.full((N_REPLICATES, len(METRICS)), np.nan), n_images, 0
+    )
+
+
 def bootstrap_ap(
     ground_truth: GroundTruth,
     detections: Detections,
-    n_replicates: int = 1000,
+    n_replicates: int = N_REPLICATES,
     seed: int = 0,
     workers: int = 1,
 ) -> Replicates:

@@ -20,6 +20,8 @@ from corrloss.analysis.matching import Matches
 COEFFICIENTS = ("spearman", "pearson", "kendall", "concordance")
 #: What counts as a positive before post-processing; the paper does not state its own.
 POSITIVE_IOU = 0.5
+#: Thresholds at which every run is measured as well, to show how the measures depend on them.
+SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 #: Positives are stored in float32, which may round 0.3 or an IoU of 1 a little past itself.
 ROUNDING = 1e-6
 
@@ -147,19 +149,24 @@ def true_positives(matches: Matches, threshold: float = POSITIVE_IOU) -> tuple[n
 
 
 def sweep(
-    positives: Positives, matches: Matches, ground_truth: GroundTruth, thresholds: Sequence[float]
+    positives: Positives | None,
+    matches: Matches,
+    ground_truth: GroundTruth,
+    thresholds: Sequence[float] = SWEEP,
 ) -> list[dict[str, float]]:
     """Return Spearman's ρ_img and ρ_cls at each threshold, to show how the measures depend on it.
 
-    Thresholds below what is stored (for ρ_img) or not matched (for ρ_cls) give NaN.
+    Thresholds below what is stored (for ρ_img; all of them without positives) or not matched (for ρ_cls) give
+    NaN.
 
     Returns:
-        One dict a threshold: threshold, rho_img, n_images, rho_cls, n_classes.
+        One dict a threshold: threshold, rho_img, n_images, rho_img_left_out, rho_cls, n_classes,
+        rho_cls_left_out; the counts of images and classes that are in the mean, and that are not.
     """
     nothing = Correlation(*[float("nan")] * 4, 0, 0)
     rows = []
     for threshold in thresholds:
-        stored = threshold >= positives.min_iou - ROUNDING
+        stored = positives is not None and threshold >= positives.min_iou - ROUNDING
         matched = np.isclose(matches.thresholds, threshold).any()
         by_image = rho_img(positives, ground_truth, threshold, kendall=False) if stored else nothing
         by_class = rho_cls(matches, ground_truth, threshold) if matched else nothing
@@ -168,8 +175,10 @@ def sweep(
                 "threshold": float(threshold),
                 "rho_img": by_image.spearman,
                 "n_images": by_image.n_groups,
+                "rho_img_left_out": by_image.n_left_out,
                 "rho_cls": by_class.spearman,
                 "n_classes": by_class.n_groups,
+                "rho_cls_left_out": by_class.n_left_out,
             }
         )
     return rows

@@ -8,15 +8,39 @@ from pathlib import Path
 from corrloss.analysis.ap import METRICS, Backend, average_precision
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
 from corrloss.analysis.coco import Detections, GroundTruth, load_detections, load_ground_truth
-from corrloss.analysis.correlation import POSITIVE_IOU, Correlation, load_positives, rho_cls, rho_img
-from corrloss.analysis.errors import optimal_lrp, tide_errors
+from corrloss.analysis.correlation import (
+    POSITIVE_IOU,
+    SWEEP,
+    Correlation,
+    Positives,
+    load_positives,
+    rho_cls,
+    rho_img,
+    sweep,
+)
+from corrloss.analysis.errors import OLRP, TIDE, optimal_lrp, tide_errors
 from corrloss.analysis.matching import match
 
+RHO = ("rho_cls", "rho_img")
 BOXES = "detections.bbox.json"
 MASKS = "detections.segm.json"
 POSITIVES = "positives.npz"
 #: Boxes of the scores re-dealt before post-processing, by order.
 BOUNDS_BEFORE_NMS = {order: f"detections_{order}.bbox.json" for order in ORDERS}
+
+
+def metric_names(masks: bool) -> list[str]:
+    """Keys that `run_metrics` gives of a folder with all files, with masks or without."""
+    correlation = list(_flat("", Correlation(*[0.0] * 4, 0, 0)))
+    swept = [f"{suffix}_at_{threshold}" for threshold in SWEEP for suffix in ("", "_left_out")]
+    return [
+        *METRICS,
+        *(f"mask_{name}" for name in METRICS if masks),
+        *OLRP,
+        *(f"{name}{suffix}" for name in RHO for suffix in (*correlation, *swept)),
+        *(f"tide_{name}" for name in TIDE),
+        *(f"bound_{level}_{order}_AP" for level in ("cls", "img") for order in ORDERS),
+    ]
 
 
 def run_metrics(
@@ -40,7 +64,8 @@ def run_metrics(
         - `AP` ... `AR_L` of the boxes; `mask_AP` ... where there are masks;
         - `oLRP`, `oLRP_Loc`, `oLRP_FP`, `oLRP_FN`; `tide_Cls` ... `tide_FN`;
         - `rho_cls`, `rho_cls_pearson`, `_kendall`, `_concordance`, and the counts `_used` and `_left_out` of
-          classes; the same with `rho_img`, of images, where there are positives;
+          classes; `rho_cls_at_0.3` (Spearman's) and `rho_cls_left_out_at_0.3` for each threshold of `SWEEP`;
+          the same with `rho_img`, of images, where there are positives;
         - `bound_cls_best_AP`, `bound_cls_worst_AP`: scores re-dealt after post-processing, within classes;
         - `bound_img_best_AP`, `bound_img_worst_AP`: before it, within images, where the run stored them.
 
@@ -59,11 +84,12 @@ def run_metrics(
         masks = load_detections(folder / MASKS, ground_truth, "segm")
         points = average_precision(ground_truth, masks, "segm", backend)
         metrics |= {f"mask_{name}": points[name] for name in METRICS}
-    metrics |= _of_matches(ground_truth, boxes, backend, threshold)
-    metrics |= {f"tide_{name}": gain for name, gain in tide_errors(ground_truth, boxes).items()}
+    positives = None
     if (folder / POSITIVES).exists():
         positives = load_positives(folder / POSITIVES, ground_truth)
         metrics |= _flat("rho_img", rho_img(positives, ground_truth, threshold))
+    metrics |= _of_matches(ground_truth, boxes, positives, backend, threshold)
+    metrics |= {f"tide_{name}": gain for name, gain in tide_errors(ground_truth, boxes).items()}
     for order, name in BOUNDS_BEFORE_NMS.items():
         if (folder / name).exists():
             bound = load_detections(folder / name, ground_truth)
@@ -72,12 +98,20 @@ def run_metrics(
 
 
 def _of_matches(
-    ground_truth: GroundTruth, boxes: Detections, backend: Backend, threshold: float
+    ground_truth: GroundTruth,
+    boxes: Detections,
+    positives: Positives | None,
+    backend: Backend,
+    threshold: float,
 ) -> dict[str, float | int]:
-    """Return what needs to know which detections are true: oLRP, ρ_cls and its bounds."""
-    matches = match(ground_truth, boxes, sorted({0.5, threshold}), ("all",))
+    """Return what needs to know which detections are true: oLRP, ρ_cls, its bounds, and all thresholds' ρ."""
+    matches = match(ground_truth, boxes, sorted({0.5, threshold, *SWEEP}), ("all",))
     metrics: dict[str, float | int] = dict(optimal_lrp(matches, ground_truth))
     metrics |= _flat("rho_cls", rho_cls(matches, ground_truth, threshold))
+    for row in sweep(positives, matches, ground_truth):
+        for name in RHO if positives is not None else RHO[:1]:
+            metrics[f"{name}_at_{row['threshold']}"] = row[name]
+            metrics[f"{name}_left_out_at_{row['threshold']}"] = row[f"{name}_left_out"]
     for order in ORDERS:
         bound = bound_after_nms(boxes, matches, order, threshold)
         metrics[f"bound_cls_{order}_AP"] = average_precision(ground_truth, bound, backend=backend)["AP"]

@@ -7,32 +7,44 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from corrloss.analysis.bootstrap import bootstrap_ap
+from corrloss.analysis.ap import Backend
+from corrloss.analysis.bootstrap import bootstrap_ap, unknown_replicates
 from corrloss.analysis.coco import load_detections, load_ground_truth
-from corrloss.analysis.metrics import run_metrics
+from corrloss.analysis.metrics import MASKS, metric_names, run_metrics
 from corrloss.files import written_aside
 
 
-def make_record(run: str, config_hash: str, folder: Path, annotations: Path) -> dict:
+def make_record(
+    run: str, config_hash: str, folder: Path, annotations: Path, backend: Backend = "hotcoco"
+) -> dict:
     """Measure a run's detections and gather everything that is known of it.
+
+    Of a run whose ``training.json`` says ``failed`` nothing is measured: every metric is None.
 
     Args:
         run: Name of the run.
         config_hash: Hash of its resolved config.
         folder: The run's folder with ``training.json``, ``prediction.json`` and detections.
         annotations: COCO annotation file of the images that were predicted.
+        backend: Which tool computes AP.
 
     Returns:
-        ``run, seed, config_hash, metrics, train_seconds, predict_seconds, peak_memory_mb, surroundings,
-        iterations, commit, date``.
+        ``run, seed, config_hash, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
+        surroundings, iterations, commit, date``, and ``failed``, the reason, where the training failed.
     """
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+    failed = training.get("failed")
+    if failed is None:
+        metrics = run_metrics(annotations, folder, backend)
+    else:
+        metrics = dict.fromkeys(metric_names(masks=(folder / MASKS).exists()))
     return {
         "run": run,
         "seed": int(run.rpartition("seed")[2]),
         "config_hash": config_hash,
-        "metrics": run_metrics(annotations, folder),
+        "metrics": metrics,
+        "ap_backend": backend,
         "train_seconds": training["train_seconds"],
         "predict_seconds": prediction["predict_seconds"],
         "peak_memory_mb": training["peak_memory_mb"],
@@ -40,6 +52,7 @@ def make_record(run: str, config_hash: str, folder: Path, annotations: Path) -> 
         "surroundings": {"train": training["surroundings"], "predict": prediction["surroundings"]},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **({} if failed is None else {"failed": failed}),
     }
 
 
@@ -51,17 +64,22 @@ def replicates_file(iou_type: str) -> str:
 def write_replicates(folder: Path, annotations: Path) -> None:
     """Bootstrap the AP of a run's boxes, and masks where it has them, over images, and keep the replicates.
 
-    Every run is resampled alike, so that the difference of two is a subtraction.
+    Every run is resampled alike, so that the difference of two is a subtraction. The replicates of a run
+    whose training failed are NaN.
 
     Args:
         folder: The run's folder with its detections.
         annotations: COCO annotation file of the images that were predicted.
     """
     ground_truth = load_ground_truth(annotations)
+    failed = "failed" in json.loads((folder / "training.json").read_text(encoding="utf-8"))
     for iou_type in ("bbox", "segm"):
         detections = folder / f"detections.{iou_type}.json"
         if detections.exists():
-            replicates = bootstrap_ap(ground_truth, load_detections(detections, ground_truth, iou_type))
+            if failed:
+                replicates = unknown_replicates(len(ground_truth.image_ids))
+            else:
+                replicates = bootstrap_ap(ground_truth, load_detections(detections, ground_truth, iou_type))
             with written_aside(folder / replicates_file(iou_type)) as aside, aside.open("wb") as file:
                 replicates.save(file)
 

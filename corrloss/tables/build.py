@@ -11,10 +11,12 @@ from corrloss.suite.runs import Run
 from corrloss.suite.schema import ExperimentError
 from corrloss.suite.tables import Table
 from corrloss.tables.intervals import Intervals
+from corrloss.tables.records import FAILED
 from corrloss.tables.reference import published
 
 # Metrics of files that not every run leaves: their columns may be absent from runs.csv.
 OPTIONAL = ("mask_", "rho_img", "bound_img_")
+REMARKS = ("incomplete", "failed", "mixed")  # last columns, absent where no row has any
 
 
 def no_interval(runs: list[Run], metric: str) -> None:
@@ -35,10 +37,13 @@ def build_table(
     Returns:
         ``detector, coefficient, weight``, options of the loss, the table's metrics (points, mean over
         seeds), ``delta_<headline>`` (mean over seeds of the difference to the baseline of the same
-        seed); of the last headline the 95% interval of that delta ``ci_low, ci_high``, its ``p_value``,
-        ``n_images`` and ``n_seeds``, the published ``paper_AP, paper_delta, paper_source`` (empty where
-        unknown), and ``difference`` and ``verdict`` of the comparison with them; and ``incomplete`` (the
-        runs that are missing; no such column if none is).
+        seed); of the last headline the 95% interval of that delta ``ci_low, ci_high``, its standard errors
+        apart, ``se_images`` and, from two seeds on, ``se_seeds``, its ``p_value``, ``n_images`` and
+        ``n_seeds``, the published ``paper_AP, paper_delta, paper_source`` (empty where unknown), and
+        ``difference`` and ``verdict`` of the comparison with them. Then, where any row has something to say
+        there: ``incomplete`` (the runs that are missing), ``failed`` (those whose training failed: they are
+        in no mean, and a row with any has no verdict) and ``mixed`` (what differs between the surroundings
+        of a row's runs and their baselines).
 
     Raises:
         ExperimentError: The table has no runs at this scale, or asks for a metric that is in no record.
@@ -46,9 +51,10 @@ def build_table(
     measured = runs.set_index("run")
     _check(table, runs)
     variants = [list(seeds) for _, seeds in groupby(table.runs, key=_variant)]
-    rows = [_row(table, seeds, measured, reference, interval) for seeds in variants]
-    frame = pd.DataFrame(rows)
-    return frame.drop(columns="incomplete") if (frame["incomplete"] == "").all() else frame
+    failed = _failed(measured)
+    rows = [_row(table, seeds, measured, failed, reference, interval) for seeds in variants]
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(table.metrics, float))  # also where all are unknown
+    return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
 
 
 def _check(table: Table, runs: pd.DataFrame) -> None:
@@ -68,13 +74,19 @@ def _variant(run: Run) -> tuple:
 
 
 def _row(
-    table: Table, seeds: list[Run], measured: pd.DataFrame, reference: pd.DataFrame, interval: Intervals
+    table: Table,
+    seeds: list[Run],
+    measured: pd.DataFrame,
+    all_failed: set[str],
+    reference: pd.DataFrame,
+    interval: Intervals,
 ) -> dict:
     run = seeds[0]
-    present = [seed for seed in seeds if seed.name in measured.index]
-    missing = {seed.name for seed in seeds if seed not in present}
-    pairs = [seed for seed in present if seed.baseline.name in measured.index]
-    missing |= {seed.baseline.name for seed in present if seed not in pairs}
+    needed = {name for seed in seeds for name in (seed.name, seed.baseline.name)}
+    failed = needed & all_failed
+    ended = set(measured.index) - failed
+    present = [seed for seed in seeds if seed.name in ended]
+    pairs = [seed for seed in present if seed.baseline.name in ended]
     metrics = {name: _mean_of(measured, name, present) for name in table.metrics}
     deltas = {f"delta_{name}": _mean_delta(measured, name, pairs) for name in table.headlines}
     headline = table.headlines[-1]
@@ -83,6 +95,7 @@ def _row(
     measured_cell = (metrics[headline], deltas[f"delta_{headline}"])
     ci = (uncertainty["ci_low"], uncertainty["ci_high"])
     verdict = judge(*measured_cell, ci, paper["paper_AP"], paper["paper_delta"], run.scale)
+    missing = needed - set(measured.index)
     return {
         "detector": run.detector,
         "coefficient": run.coefficient,
@@ -93,16 +106,39 @@ def _row(
         **uncertainty,
         "n_seeds": len(present),
         **paper,
-        "difference": verdict.difference,
-        "verdict": verdict.verdict,
+        "difference": None if failed else verdict.difference,
+        "verdict": "" if failed else verdict.verdict,
         "incomplete": " ".join(sorted(missing)),
+        "failed": " ".join(sorted(failed)),
+        "mixed": _mixed(measured, needed & ended),
     }
+
+
+def _failed(measured: pd.DataFrame) -> set[str]:
+    """Names of the runs whose training failed; an older runs.csv knows of none."""
+    if "status" not in measured:
+        return set()
+    return set(measured.index[measured["status"].str.startswith(FAILED)])
+
+
+def _mixed(measured: pd.DataFrame, names: set[str]) -> str:
+    """Settings and versions in which some runs differ, each with the values that there are."""
+    texts = [measured["surroundings"][name] for name in names] if "surroundings" in measured else []
+    written = [text.split("; ") for text in texts if isinstance(text, str) and text]
+    known = [dict(part.split("=", 1) for part in parts) for parts in written]
+    found = {}
+    for key in sorted(set().union(*known)):
+        # Of the prediction is written only what differs from the training.
+        values = {one.get(key, one.get(key.removeprefix("predict."), "unknown")) for one in known}
+        if len(values) > 1:
+            found[key] = " / ".join(sorted(values))
+    return "; ".join(f"{key}: {values}" for key, values in found.items())
 
 
 def _uncertainty(pairs: list[Run], headline: str, interval: Intervals) -> dict:
     compared = [run for run in pairs if not run.is_baseline]
     found = interval(compared, headline) if compared else None
-    names = ("ci_low", "ci_high", "p_value", "n_images")
+    names = ("ci_low", "ci_high", "se_images", "se_seeds", "p_value", "n_images")
     return {name: None if found is None else getattr(found, name) for name in names}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,12 @@ if TYPE_CHECKING:  # a table is made from runs.csv without it, and mmengine's Co
 
 IDENTITY = ["run", "scale", "dataset", "detector", "coefficient", "weight", "seed"]
 TAIL = ["train_seconds", "config_hash"]
-TEXT = {"run", "scale", "dataset", "detector", "coefficient", "config_hash", *OPTION_NAMES} - {"strength"}
+NOTES = ["status", "surroundings"]  # at the end, and absent from a runs.csv of an older version
+TEXT = {"run", "scale", "dataset", "detector", "coefficient", "config_hash", *OPTION_NAMES, *NOTES} - {
+    "strength"
+}
 FIRST_METRICS = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"]  # then those of masks, then the rest
+OK, FAILED = "ok", "failed"
 
 
 class RecordError(ValueError):
@@ -38,7 +42,8 @@ def read_record(path: Path, run: Run) -> dict:
         The record.
 
     Raises:
-        RecordError: It is missing, cut short, of another run, or a figure is no finite number.
+        RecordError: It is missing, cut short, of another run, a figure is no finite number, or one of a
+            training that failed is known.
     """
     again = "delete it and run snakemake again"
     try:
@@ -47,6 +52,9 @@ def read_record(path: Path, run: Run) -> dict:
         numbers = {"train_seconds": record["train_seconds"]}
         if not isinstance(metrics, dict) or not isinstance(record["config_hash"], str):
             raise TypeError("metrics must be a mapping, config_hash text")
+        failed = record.get(FAILED, "no")
+        if not isinstance(failed, str) or not failed.strip():
+            raise TypeError("failed must be the reason, as text")
     except FileNotFoundError:
         raise RecordError(f"{path}: no record; the run is not finished") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -57,11 +65,16 @@ def read_record(path: Path, run: Run) -> dict:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise RecordError(f"{path}: {name} is {value!r}, not a finite number; {again}")
+    if FAILED in record and any(value is not None for value in metrics.values()):
+        raise RecordError(f"{path}: has metrics of a training that failed ({failed}); {again}")
     return record
 
 
 def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
-    """One row a run: identity, options of the loss, metrics in points (0-100), seconds, hash.
+    """One row a run: identity, options of the loss, metrics in points (0-100), seconds, hash, notes.
+
+    The notes are ``status``, ``ok`` or ``failed: <reason>``, and ``surroundings``, what a result may depend on
+    besides its config, from :func:`surroundings_text`.
 
     Args:
         records: Runs with what :func:`read_record` returned, in the order of the rows.
@@ -79,13 +92,34 @@ def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
             **record["metrics"],
             "train_seconds": record["train_seconds"],
             "config_hash": record["config_hash"],
+            "status": f"{FAILED}: {record[FAILED]}" if FAILED in record else OK,
+            "surroundings": surroundings_text(record.get("surroundings", {})) or None,
         }
         for run, record in records
     ]
-    frame = pd.DataFrame(rows, columns=None if rows else IDENTITY + TAIL)
+    frame = pd.DataFrame(rows, columns=None if rows else IDENTITY + TAIL + NOTES)
     options = [name for name in OPTION_NAMES if name in frame]
-    metrics = _ordered(name for name in frame if name not in {*IDENTITY, *TAIL, *options})
-    return frame.astype(dict.fromkeys(metrics, float))[IDENTITY + options + metrics + TAIL]
+    metrics = _ordered(name for name in frame if name not in {*IDENTITY, *TAIL, *NOTES, *options})
+    return frame.astype(dict.fromkeys(metrics, float))[IDENTITY + options + metrics + TAIL + NOTES]
+
+
+def surroundings_text(surroundings: dict) -> str:
+    """What a run was trained and predicted under, in one line; of the prediction only what differs.
+
+    >>> surroundings_text({"train": {"threads": 1, "versions": {"torch": "2.13.0"}}, "predict": {"threads": 2}})
+    'threads=1; versions.torch=2.13.0; predict.threads=2'
+    """
+    train, predict = (dict(_flat(surroundings.get(stage, {}))) for stage in ("train", "predict"))
+    other = {f"predict.{name}": value for name, value in predict.items() if train.get(name) != value}
+    return "; ".join(f"{name}={value}" for name, value in (*sorted(train.items()), *sorted(other.items())))
+
+
+def _flat(nested: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", " ".join(str(value).replace(";", ",").split())
 
 
 def _ordered(metrics: Iterable[str]) -> list[str]:

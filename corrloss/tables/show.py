@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import fill
 
@@ -20,7 +21,10 @@ from corrloss.tables.render import NOT_EVIDENCE, as_text
 VARIANT = ("detector", "coefficient", "weight")
 WIDTH = 100  # characters
 # Long, or the same in most rows: they are in the files.
-LEFT_OUT = ("ci_low", "ci_high", "p_value", "n_images", "n_seeds", "paper_source", "difference", "incomplete")
+LEFT_OUT = (
+    "ci_low", "ci_high", "se_images", "se_seeds", "p_value", "n_images", "n_seeds", "paper_source", "difference",
+    "incomplete", "failed", "mixed",
+)  # fmt: skip
 INTERVAL = "95% interval"
 LEFT = ("detector", "loss", "verdict")  # aligned to the left
 # What gives way where a line is too short for all, in this order.
@@ -91,9 +95,16 @@ def to_text(frame: pd.DataFrame, title: str, width: int = WIDTH) -> str:
             shown[INTERVAL] = (cells["ci_low"] + " " + cells["ci_high"]).str.strip()
     if "verdict" in shown and (shown["verdict"] == NOT_COMPARABLE).all():
         shown = shown.drop(columns="verdict")
-    missing = sorted({run for runs in cells.get("incomplete", ()) for run in runs.split()})
-    notes = [fill(f"without these runs, not finished yet: {' '.join(missing)}", width)] if missing else []
-    return "\n".join([title, _fitted(shown, width), *notes])
+    return "\n".join([title, _fitted(shown, width), *(fill(note, width) for note in _notes(cells))])
+
+
+def _notes(cells: pd.DataFrame) -> Iterator[str]:
+    """What the last columns say of single rows, once for the table."""
+    for column, what in (("incomplete", "not finished yet"), ("failed", "whose training failed")):
+        if names := sorted({run for runs in cells.get(column, ()) for run in runs.split()}):
+            yield f"without these runs, {what}: {' '.join(names)}"
+    if mixed := sorted({text for row in cells.get("mixed", ()) for text in row.split("; ") if text}):
+        yield f"runs that are compared differ in more than the loss: {'; '.join(mixed)}"
 
 
 def _loss(row: pd.Series) -> str:

@@ -9,7 +9,8 @@ from synthetic_coco import make_dataset, make_detections, with_masks, write
 
 from corrloss.analysis.ap import METRICS, average_precision
 from corrloss.analysis.coco import DetectionsError, load_detections, load_ground_truth
-from corrloss.analysis.metrics import run_metrics
+from corrloss.analysis.correlation import SWEEP
+from corrloss.analysis.metrics import metric_names, run_metrics
 
 
 @pytest.fixture
@@ -47,6 +48,24 @@ def test_a_whole_run_has_every_figure(run):
     masks = load_detections(run / "detections.segm.json", truth, "segm")
     reference = average_precision(truth, masks, "segm", "pycocotools")
     assert [metrics[f"mask_{m}"] for m in METRICS] == pytest.approx(list(reference.values()))
+
+
+def test_the_names_of_all_figures_are_known_without_a_run(run):
+    assert set(run_metrics(run / "annotations.json", run)) == set(metric_names(masks=True))
+    (run / "detections.segm.json").unlink()
+    names = metric_names(masks=False)
+    assert set(run_metrics(run / "annotations.json", run)) == set(names) and len(set(names)) == len(names)
+
+
+def test_every_run_is_measured_at_several_thresholds(run):
+    metrics = run_metrics(run / "annotations.json", run)
+    for name in ("rho_img", "rho_cls"):
+        assert metrics[f"{name}_at_0.5"] == metrics[name]
+        assert metrics[f"{name}_left_out_at_0.5"] == metrics[f"{name}_left_out"]
+        left_out = [metrics[f"{name}_left_out_at_{threshold}"] for threshold in SWEEP]
+        assert left_out == sorted(left_out)
+        other = run_metrics(run / "annotations.json", run, threshold=0.7)
+        assert metrics[f"{name}_at_0.7"] == other[name] and metrics[name] != other[name]
 
 
 def test_both_backends_give_the_same_run(run):

@@ -2,13 +2,17 @@ import json
 import subprocess
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from synthetic_coco import make_dataset, make_detections, write
 
 from corrloss.analysis import record as record_module
 from corrloss.analysis.ap import METRICS, average_precision
+from corrloss.analysis.bootstrap import METRICS as BOOTSTRAPPED
+from corrloss.analysis.bootstrap import Replicates, paired_difference
 from corrloss.analysis.coco import load_detections, load_ground_truth
-from corrloss.analysis.record import make_record
+from corrloss.analysis.metrics import metric_names
+from corrloss.analysis.record import make_record, write_replicates
 
 NAME = "mini_coco/atss/spearman_w0.2/seed3"
 TRAINING = {
@@ -116,3 +120,46 @@ def test_a_file_that_was_cut_short_is_named(folder, name):
     path.write_text(path.read_text()[:-10])
     with pytest.raises(ValueError, match=name):
         made(folder)
+
+
+def fail(folder, with_masks):
+    """What the stages before leave of a training that diverged: no detections in files that are there."""
+    write(folder / "training.json", TRAINING | {"failed": "loss is nan at iteration 7 (loss_cls nan)"})
+    for name in ("bbox", "segm")[: 1 + with_masks]:
+        write(folder / f"detections.{name}.json", [])
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_a_training_that_failed_is_a_record_with_its_reason_and_no_metric(folder, with_masks):
+    fail(folder, with_masks)
+    record = made(folder)
+    assert record["failed"] == "loss is nan at iteration 7 (loss_cls nan)"
+    assert record["metrics"] == dict.fromkeys(metric_names(with_masks))
+    assert record["train_seconds"] == 61.5 and "failed" not in made_whole(folder)
+
+
+def made_whole(folder):
+    write(folder / "training.json", TRAINING)
+    return made(folder)
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_a_training_that_failed_leaves_replicates_that_give_no_interval(folder, with_masks):
+    dataset = make_dataset(0)
+    write(folder / "detections.bbox.json", make_detections(1, dataset))
+    write_replicates(folder, folder / "annotations.json")
+    whole = Replicates.load(folder / "bootstrap.bbox.npz")
+    fail(folder, with_masks)
+    write_replicates(folder, folder / "annotations.json")
+    failed = Replicates.load(folder / "bootstrap.bbox.npz")
+    assert (folder / "bootstrap.segm.npz").exists() == with_masks
+    assert failed.values.shape == whole.values.shape == (1000, len(BOOTSTRAPPED))
+    interval = paired_difference([whole], [failed])["AP"]
+    assert np.isnan([interval.delta, interval.ci_low, interval.ci_high, interval.p_value]).all()
+
+
+def test_the_reference_tool_gives_the_same_record_and_is_named(folder):
+    reference = make_record(NAME, "0123456789ab", folder, folder / "annotations.json", "pycocotools")
+    fast = made(folder)
+    assert (reference.pop("ap_backend"), fast.pop("ap_backend")) == ("pycocotools", "hotcoco")
+    assert reference["metrics"] == pytest.approx(fast["metrics"])

@@ -42,6 +42,9 @@ def test_a_record_is_returned_as_it_is(tmp_path):
         ({"metrics": {"AP": float("nan")}}, "metrics.AP is nan"),
         ({"metrics": {"AP": [31]}}, "metrics.AP is [31]"),
         ({"train_seconds": None}, "train_seconds is None"),
+        ({"failed": None}, "damaged record"),
+        ({"failed": " "}, "failed must be the reason"),
+        ({"failed": "loss is nan"}, "has metrics of a training that failed (loss is nan)"),
     ],
 )
 def test_a_record_that_cannot_be_right_is_refused(tmp_path, change, said):
@@ -88,8 +91,8 @@ def test_columns_stand_in_the_order_that_is_promised():
     aps = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"]
     expected = [*IDENTITY, "strength", "gradient_to", *aps, *(f"mask_{name}" for name in aps)]
     assert list(frame)[: len(expected)] == expected
-    assert set(list(frame)[len(expected) : -2]) == {"AR_1", "mask_AR_1", "oLRP"}
-    assert list(frame)[-2:] == ["train_seconds", "config_hash"]
+    assert set(list(frame)[len(expected) : -4]) == {"AR_1", "mask_AR_1", "oLRP"}
+    assert list(frame)[-4:] == ["train_seconds", "config_hash", "status", "surroundings"]
     assert frame.loc[1, aps].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
@@ -99,16 +102,41 @@ def test_rows_are_the_runs_and_unknown_cells_are_empty(tmp_path):
     runs_frame(runs).to_csv(path, index=False, float_format="%.6g")
     lines = path.read_text().splitlines()
     assert lines == [
-        "run,scale,dataset,detector,coefficient,weight,seed,strength,gradient_to,AP,AP_S,train_seconds,config_hash",
-        f"{BASE.name},mini,mini_coco,atss,none,0,0,,,10,,12.5,0123456789ab",
-        f"{OPTIONS.name},mini,mini_coco,atss,spearman,0.2,1,0.01,both,12,3,12.5,0123456789ab",
+        "run,scale,dataset,detector,coefficient,weight,seed,strength,gradient_to,AP,AP_S,train_seconds,config_hash,"
+        "status,surroundings",
+        f"{BASE.name},mini,mini_coco,atss,none,0,0,,,10,,12.5,0123456789ab,ok,",
+        f"{OPTIONS.name},mini,mini_coco,atss,spearman,0.2,1,0.01,both,12,3,12.5,0123456789ab,ok,",
     ]
+
+
+def test_a_run_that_failed_has_its_reason_and_no_figure(tmp_path):
+    reason = 'loss is nan at iteration 7, "loss_cls" nan; <b>'
+    record = record_of(BASE, AP=None, AP50=None) | {"failed": reason}
+    assert read_record(write(tmp_path / "record.json", record), BASE) == record
+    runs_frame([(BASE, record), (LOSS, record_of(LOSS))]).to_csv(tmp_path / "runs.csv", index=False)
+    read = read_runs(tmp_path / "runs.csv")
+    assert read["status"].tolist() == [f"failed: {reason}", "ok"]
+    assert read[["AP", "AP50"]].isna().all(axis=1).tolist() == [True, False]
+
+
+def test_surroundings_of_training_and_prediction_are_a_line(tmp_path):
+    train = {"device": "cpu; slow\n", "threads": 1, "versions": {"torch": "2.13.0"}}
+    record = record_of(BASE) | {"surroundings": {"train": train, "predict": train | {"threads": 2}}}
+    runs_frame([(BASE, record)]).to_csv(tmp_path / "runs.csv", index=False)
+    said = "device=cpu, slow; threads=1; versions.torch=2.13.0; predict.threads=2"
+    assert read_runs(tmp_path / "runs.csv")["surroundings"].tolist() == [said]
+
+
+def test_a_runs_csv_from_before_there_were_notes_is_read(tmp_path):
+    frame = runs_frame([(BASE, record_of(BASE))]).drop(columns=["status", "surroundings"])
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    assert len(read_runs(tmp_path / "runs.csv")) == 1
 
 
 def test_what_is_written_is_read_back(tmp_path):
     hashes = ["012345678901", "1234567890e1", "0123456789ab"]  # two of them look like numbers
     runs = [
-        (run, record_of(run, config_hash=hash))
+        (run, record_of(run, config_hash=hash) | {"surroundings": {"train": {"threads": 1}}})
         for run, hash in zip((BASE, LOSS, OPTIONS), hashes, strict=True)
     ]
     written = runs_frame(runs)
@@ -122,7 +150,13 @@ def test_what_is_written_is_read_back(tmp_path):
 def test_no_runs_are_a_file_with_a_header(tmp_path):
     runs_frame([]).to_csv(tmp_path / "runs.csv", index=False)
     frame = read_runs(tmp_path / "runs.csv")
-    assert frame.empty and list(frame) == [*IDENTITY, "train_seconds", "config_hash"]
+    assert frame.empty and list(frame) == [
+        *IDENTITY,
+        "train_seconds",
+        "config_hash",
+        "status",
+        "surroundings",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,8 +164,8 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
     [
         ("AP50", "AP", "line 1: column AP stands there twice"),
         ("coefficient", "coef", "line 1: no column coefficient"),
-        (",0123456789ab\n", "\n", "line 2: has 10 fields, the header 11"),
-        (",0123456789ab\n", ",\n", "line 2, config_hash: nothing stands where text is needed"),
+        (",ok,\n", "\n", "line 2: has 11 fields, the header 13"),
+        (",0123456789ab,ok", ",,ok", "line 2, config_hash: nothing stands where text is needed"),
         ("31.4159265", "high", "line 2, AP: 'high' stands where a finite number is needed"),
         ("31.4159265", "inf", "line 2, AP: 'inf' stands where a finite number is needed"),
         (",0.2,", ",?,", "line 3, weight: '?' stands where a finite number is needed"),

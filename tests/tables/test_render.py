@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from corrloss.tables.render import NOT_EVIDENCE, as_text, to_markdown
+from corrloss.tables.render import NOT_EVIDENCE, as_text, to_latex, to_markdown
 
 FRAME = pd.DataFrame(
     {
@@ -47,3 +47,33 @@ def test_below_the_papers_scale_the_first_thing_said_is_that_it_is_no_evidence(s
 
 def test_at_the_papers_scale_it_is_not_said():
     assert to_markdown(FRAME, "Toys", "paper").splitlines()[2].startswith("| detector")
+
+
+def test_where_every_training_of_a_row_failed_its_metrics_say_so():
+    frame = FRAME.assign(n_seeds=[1, 0], AP=[30.0, None], delta_AP=None, failed=["", "some/run"])
+    shown = as_text(frame)
+    assert shown["AP"].tolist() == ["30.0", "failed"] and shown["AP_S"].tolist() == ["", "failed"]
+    assert shown.loc[1, ["delta_AP", "paper_delta", "weight"]].tolist() == ["", "-0.5", "0.2"]
+
+
+def test_where_one_seed_of_a_row_failed_the_mean_of_the_others_stands():
+    frame = FRAME.assign(failed=["", "some/run"])
+    assert as_text(frame)["AP"].tolist() == ["30.0", "32.0"]
+
+
+def test_counts_are_whole_and_errors_have_two_digits():
+    frame = FRAME.assign(rho_img_left_out=[12.0, 3.0], se_seeds=[None, 0.256])
+    assert as_text(frame).loc[1, ["rho_img_left_out", "se_seeds"]].tolist() == ["3", "0.26"]
+
+
+def test_latex_has_the_same_cells_and_nothing_that_latex_would_read_as_a_command():
+    frame = FRAME.assign(paper_source=["", r"table 3 & note_1, 100% #5 {a} $x$ ~ \input{secret}"])
+    lines = to_latex(frame, "Toys\n\\input{secret}", "mini").splitlines()
+    assert lines[0] == r"% Toys \input{secret}" and lines[1] == f"% {NOT_EVIDENCE['mini']}"
+    assert lines[2] == r"\begin{tabular}{llrlrrrrlrl}" and lines[-1] == r"\end{tabular}"
+    first, second = (line for line in lines if line.lstrip().startswith("atss"))
+    assert [cell.strip("\\ ") for cell in first.split("&")] == [
+        "atss", "none", "0", "", "30.0", "", "", "1", "", "", "",
+    ]  # fmt: skip
+    for escaped in (r"\&", r"note\_1", r"100\%", r"\#5", r"\{a\}", r"\$x\$", r"\textbackslash{}input"):
+        assert escaped in second

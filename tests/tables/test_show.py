@@ -100,6 +100,18 @@ def test_missing_runs_are_named_and_their_cells_empty():
     assert baseline.split() == ["sparse_rcnn", "none", "37.7"]
 
 
+def test_failed_and_mixed_runs_are_told_below_the_table():
+    run = "mini_coco/sparse_rcnn/none/seed0"
+    frame = finished("nms_free").assign(failed=[run] * 3, mixed=["", "threads: 1 / 2", "threads: 1 / 2"])
+    frame.loc[0, ["AP", "n_seeds"]] = [None, 0]
+    lines = to_text(frame, "T").splitlines()
+    assert lines[-2:] == [
+        f"without these runs, whose training failed: {run}",
+        "runs that are compared differ in more than the loss: threads: 1 / 2",
+    ]
+    assert next(line for line in lines if " none" in line).split()[:3] == ["sparse_rcnn", "none", "failed"]
+
+
 def test_a_table_is_read_back_as_it_was_made(results):
     path = results("nms_based") / "mini" / "tables" / "nms_based.csv"
     assert to_text(read_table(path), "T") == to_text(finished("nms_based"), "T")
