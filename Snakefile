@@ -9,8 +9,10 @@ rule main:
         f"{OUT}/runs.csv",
 
 
+include: "workflows/rules/fetch.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
+include: "workflows/rules/test_dev.smk"
 include: "workflows/rules/evaluate.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/report.smk"

@@ -61,6 +61,52 @@ def make_data(dataset: str, data_root: DataRoot, root: Root = HERE) -> None:
 
 @app.command()
 @clear_errors
+def download(
+    dataset: Annotated[str, typer.Argument(help="coco, coco_test_dev or cityscapes.")],
+    data_root: DataRoot,
+    host: Annotated[str, typer.Option(help="A mirror of COCO's host.")] = "http://images.cocodataset.org",
+    root: Root = HERE,
+) -> None:
+    """Fetch a published data set; goes on where an earlier call stopped. Cityscapes asks for your login."""
+    from corrloss.data.download import PARTS, DownloadError, download_cityscapes, download_coco
+    from corrloss.suite.detectors import load_settings
+
+    if dataset not in (*PARTS, "cityscapes"):
+        raise DownloadError(f"{dataset!r} cannot be fetched; choose one of {', '.join(PARTS)}, cityscapes")
+    settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
+    folder = data_root / settings["folder"]
+    if dataset == "cityscapes":
+        download_cityscapes(folder)
+    else:
+        download_coco(folder, PARTS[dataset], host=host)
+
+
+@app.command()
+@clear_errors
+def fetch_weights(url: str, out: Path) -> None:
+    """Fetch published weights and check them by the checksum in their name."""
+    from corrloss.data.weights import fetch_weights as fetch
+
+    if not fetch(url, out):
+        print(f"{out}: nothing to check it by: {url} names no checksum", file=sys.stderr)
+
+
+@app.command()
+@clear_errors
+def convert_cityscapes(
+    folder: Annotated[Path, typer.Argument(help="Folder with leftImg8bit and gtFine.")],
+    split: Annotated[str, typer.Argument(help="train or val.")],
+    out: Annotated[Path, typer.Argument(help="The annotation file.")],
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+) -> None:
+    """Write the instances of Cityscapes' gtFine as COCO annotations."""
+    from corrloss.data.cityscapes import convert_cityscapes as convert
+
+    convert(folder, split, out, workers=workers or None, progress=True)
+
+
+@app.command()
+@clear_errors
 def check_data(
     dataset: str,
     data_root: DataRoot,
@@ -120,6 +166,28 @@ def predict(
 
     with contextlib.redirect_stdout(sys.stderr):
         predict_run(config, weights, detections, report, say, candidates=detections.parent)
+
+
+@app.command()
+@clear_errors
+def predict_test_dev(
+    dataset: Annotated[str, typer.Argument(help="The data set whose test images are predicted.")],
+    config: Annotated[Path, Existing],
+    weights: Annotated[Path, Existing],
+    training: Annotated[Path, Existing],
+    data_root: DataRoot,
+    folder: Annotated[Path, typer.Argument(help="Where the zip file goes.")],
+    root: Root = HERE,
+) -> None:
+    """Detect objects in images without ground truth and pack them for the evaluation server."""
+    from corrloss.engine.test_dev import TrainedRun
+    from corrloss.engine.test_dev import predict_test_dev as predict_and_pack
+    from corrloss.suite.detectors import load_settings
+
+    settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
+    with contextlib.redirect_stdout(sys.stderr):
+        packed = predict_and_pack(TrainedRun(config, weights, training), settings, data_root, folder, say)
+    say(f"{packed}: for the evaluation server; the AP of test-dev is the server's to say")
 
 
 @app.command()

@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
 
 
-class DownloadError(RuntimeError):
+class DownloadError(OSError):
     """A file cannot be fetched, or is not the one that was published; the message says what to do."""
 
 
@@ -64,13 +64,16 @@ COCO_2017 = {
 }
 """The parts of COCO 2017 by name; those of test-dev are test2017 and image_info_test."""
 
+PARTS = {"coco": ("train2017", "val2017", "annotations"), "coco_test_dev": ("test2017", "image_info_test")}
+"""What of COCO 2017 the data sets of `experiments/datasets` need."""
+
 CITYSCAPES_PACKAGES = ("gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip")
 """What training and evaluation need of Cityscapes, as its download page names it."""
 
 
 def download_coco(
     root: Path,
-    parts: Iterable[str] = ("train2017", "val2017", "annotations"),
+    parts: Iterable[str] = PARTS["coco"],
     *,
     host: str = COCO_HOST,
     keep_archives: bool = False,

@@ -20,7 +20,7 @@ def pack_test_dev(
     algorithm: str,
     *,
     iou_type: Literal["bbox", "segm"] = "bbox",
-    published_images: int = PUBLISHED["coco_2017_test_dev"].images,
+    published_images: int | None = PUBLISHED["coco_2017_test_dev"].images,
 ) -> Path:
     """Check detections on test-dev and pack them as the zip file that the COCO server takes.
 
@@ -37,7 +37,7 @@ def pack_test_dev(
         algorithm: letters, digits and hyphens; underscores, which part the server's file names, are
             turned into hyphens.
         iou_type: "bbox" or "segm".
-        published_images: number of images that `image_info_file` must have.
+        published_images: number of images that `image_info_file` must have; None asks for none.
 
     Returns:
         The path of the zip file, which is written whole or not at all.
@@ -78,7 +78,7 @@ def _read_json(path: Path) -> Any:
         raise DataSetError(f"{path} is not JSON, or cut off: {problem}") from problem
 
 
-def _image_info(path: Path, published: int) -> tuple[dict[int, dict], set[int]]:
+def _image_info(path: Path, published: int | None) -> tuple[dict[int, dict], set[int]]:
     """The images by id, and the category ids."""
     document = _read_json(path)
     try:
@@ -86,7 +86,7 @@ def _image_info(path: Path, published: int) -> tuple[dict[int, dict], set[int]]:
         categories = {entry["id"] for entry in document["categories"]}
     except (TypeError, KeyError) as problem:
         raise DataSetError(f"{path} is no image_info_*.json: no {problem}") from problem
-    if len(images) != published:
+    if published is not None and len(images) != published:
         raise DataSetError(
             f"{path} lists {len(images):,} images, test-dev has {published:,}:"
             " use image_info_test-dev2017.json (image_info_test2017.json has more)"

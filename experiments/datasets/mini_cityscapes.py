@@ -9,6 +9,7 @@ train = dict(
     pipeline=[
         dict(type="LoadImageFromFile"),
         dict(type="LoadAnnotations", with_bbox=True),
+        dict(type="Resize", scale=(256, 128), keep_ratio=False),
         dict(type="RandomFlip", prob=0.5),
         dict(type="PackDetInputs"),
     ],
@@ -18,9 +19,10 @@ test = dict(
     img="leftImg8bit/val/",
     pipeline=[
         dict(type="LoadImageFromFile"),
+        dict(type="Resize", scale=(256, 128), keep_ratio=False),
         dict(
             type="PackDetInputs",
-            meta_keys=("img_id", "img_path", "ori_shape", "img_shape"),
+            meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
         ),
     ],
 )

@@ -53,6 +53,13 @@ WITH_MASKS, WITHOUT_MASKS = (
 )
 MAX_THREADS = max(p.config["bench"]["threads"] for p in MATRIX.planned.values())
 MADE = {name: data for name, data in MATRIX.datasets.items() if "make" in data}
+CONVERTED = {name: data for name, data in MATRIX.datasets.items() if "convert" in data}
+# Address of each file of published weights that a run of this scale starts from.
+PRETRAINED = {
+    name: url
+    for p in MATRIX.planned.values()
+    for name, url in p.config["bench"]["pretrained"].items()
+}
 
 
 def planned(wildcards):
@@ -85,10 +92,42 @@ def annotation_file(dataset, part):
     return f"{DATA_ROOT}/{data['folder']}/{data[part]['ann_file']}"
 
 
+def made_files(dataset):
+    """What the generator of a data set leaves: annotations, or Cityscapes' raw layout; none of real data."""
+    if dataset not in MADE:
+        return []
+    if dataset in CONVERTED:
+        return [f"{DATA_ROOT}/{MADE[dataset]['folder']}/mini_cityscapes.json"]
+    return [annotation_file(dataset, part) for part in ("train", "test")]
+
+
 def made_annotations(wildcards):
-    """Annotation files that a rule makes; those of real data are looked for by the check itself."""
-    parts = ("train", "test") if wildcards.dataset in MADE else ()
+    """Annotation files that a rule makes; those of other data are looked for by the check itself."""
+    made = wildcards.dataset in MADE or wildcards.dataset in CONVERTED
+    parts = ("train", "test") if made else ()
     return [annotation_file(wildcards.dataset, part) for part in parts]
+
+
+def run_pretrained(wildcards):
+    """Local files of the published weights that a run starts from."""
+    names = planned(wildcards).config["bench"]["pretrained"]
+    return [f"{DATA_ROOT}/weights/{name}" for name in names]
+
+
+def test_dev_data(wildcards):
+    """The data set that stands for COCO test-dev at this scale."""
+    (dataset,) = {
+        table.test_dev
+        for table in MATRIX.tables.values()
+        if table.test_dev and planned(wildcards).run in table.runs
+    }
+    return dataset
+
+
+def test_dev_files(table):
+    """Zip files for the evaluation server that a table's target leaves beside the table."""
+    name = "test_dev/detections_test-dev2017_corrloss_results.zip"
+    return run_files([table], name) if MATRIX.tables[table].test_dev else []
 
 
 def requested_tables():
@@ -124,7 +163,11 @@ def missing():
     for dataset, data in MATRIX.datasets.items():
         for part in ("train", "test"):
             path = annotation_file(dataset, part)
-            if "make" not in data and not Path(path).exists():
+            if "make" in data or Path(path).exists():
+                continue
+            if dataset in CONVERTED:  # made from the raw layout, if that is there
+                path = f"{DATA_ROOT}/{data['folder']}/gtFine/{data['convert'][part]}"
+            if not Path(path).exists():
                 yield f"{path} (set where data lies with --config data_root=...)"
     gpus = max(p.config["bench"]["gpus"] for p in MATRIX.planned.values())
     if gpus and not shutil.which("nvidia-smi"):

@@ -5,7 +5,7 @@ for name, data in MADE.items():
         name:
             f"make_{name}"
         output:
-            [annotation_file(name, part) for part in ("train", "test")],
+            made_files(name),
         log:
             f"{OUT}/logs/make_data/{name}.log",
         benchmark:
@@ -24,6 +24,35 @@ for name, data in MADE.items():
         shell:
             "corrloss make-data {params.name} --data-root {params.data_root:q} --root {params.root:q}"
             " > {log:q} 2>&1"
+
+
+# Annotations from Cityscapes' raw layout, made or real.
+for name, data in CONVERTED.items():
+    for part, split in data["convert"].items():
+
+        rule:
+            name:
+                f"convert_{name}_{part}"
+            input:
+                made_files(name),
+            output:
+                annotation_file(name, part),
+            log:
+                f"{OUT}/logs/convert/{name}_{part}.log",
+            benchmark:
+                f"{OUT}/benchmarks/convert/{name}_{part}.tsv"
+            conda:
+                "../../environment.yml"
+            threads: 4
+            resources:
+                mem_mb=4000,
+                runtime=60,
+            params:
+                folder=DATA_ROOT / data["folder"],
+                split=split,
+            shell:
+                "corrloss convert-cityscapes {params.folder:q} {params.split} {output:q} --workers {threads}"
+                " 2> >(tee {log:q} >&2)"
 
 
 # Every training waits for the check of its data set: a broken image is found before the first GPU hour.

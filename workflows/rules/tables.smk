@@ -72,3 +72,4 @@ for table_name in ALL_TABLES:
         input:
             f"{OUT}/tables/{table_name}.csv",
             f"{OUT}/runs.csv",
+            test_dev_files(table_name),

@@ -4,6 +4,7 @@ rule train:
     input:
         config=ancient(f"{RUN}/config.py"),
         data=ancient(f"{OUT}/data/{{dataset}}.json"),
+        pretrained=ancient(run_pretrained),
     output:
         weights=f"{RUN}/weights.pth",
         report=f"{RUN}/training.json",
