@@ -1,5 +1,5 @@
-# CorrLoss Bench: from table files to tables of AP deltas. `snakemake` makes the main tables, `snakemake all`
-# every table, `snakemake <table>` one; `--config scale=paper` plans the paper's own recipes.
+# CorrLoss Bench: from table files to tables of AP deltas. `snakemake` makes the main tables, `snakemake analysis`
+# the others, `snakemake all` every table, `snakemake <table>` one; `--config scale=paper` plans the paper's own recipes.
 include: "workflows/rules/common.smk"
 
 

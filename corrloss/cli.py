@@ -198,13 +198,16 @@ def evaluate(
     folder: Annotated[Path, Existing],
     annotations: Annotated[Path, Existing],
     record: Annotated[Path, typer.Option(help="Where the record goes.")],
+    ap: Annotated[
+        str, typer.Option(help="What computes AP: hotcoco or the reference, pycocotools.")
+    ] = "hotcoco",
 ) -> None:
     """Measure the detections of one run; write its record and, beside it, its bootstrap replicates."""
     from corrloss.analysis.record import make_record, write_replicates
     from corrloss.files import write_json
 
     write_replicates(folder, annotations)
-    write_json(record, make_record(run, config_hash, folder, annotations))
+    write_json(record, make_record(run, config_hash, folder, annotations, ap))
 
 
 @app.command()
@@ -223,14 +226,14 @@ def collect(scale: Scale, data_root: DataRoot, results: Results, out: Path, root
 @app.command()
 @clear_errors
 def table(name: str, scale: Scale, runs: Annotated[Path, Existing], out: Path, root: Root = HERE) -> None:
-    """Make one table from runs.csv, as CSV and, beside it, Markdown."""
+    """Make one table from runs.csv, as CSV and, beside it, Markdown and LaTeX."""
     from corrloss.files import written_aside
     from corrloss.suite.tables import Experiments, load_table
     from corrloss.tables.build import build_table
     from corrloss.tables.intervals import stored_intervals
     from corrloss.tables.records import read_runs
     from corrloss.tables.reference import load_reference
-    from corrloss.tables.render import to_markdown
+    from corrloss.tables.render import to_latex, to_markdown
 
     experiments = Experiments(root)
     plan = load_table(experiments, name, scale)
@@ -238,8 +241,9 @@ def table(name: str, scale: Scale, runs: Annotated[Path, Existing], out: Path, r
     frame = build_table(plan, read_runs(runs), reference, stored_intervals(runs.parent.parent))
     with written_aside(out) as aside:
         frame.to_csv(aside, index=False, float_format="%.6g")
-    with written_aside(out.with_suffix(".md")) as aside:
-        aside.write_text(to_markdown(frame, plan.title, scale), encoding="utf-8")
+    for suffix, to_text in ((".md", to_markdown), (".tex", to_latex)):
+        with written_aside(out.with_suffix(suffix)) as aside:
+            aside.write_text(to_text(frame, plan.title, scale), encoding="utf-8")
 
 
 @app.command()

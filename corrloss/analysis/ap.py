@@ -40,9 +40,9 @@ def average_precision(
         raise ValueError(
             f"iou_type is {iou_type!r}, {detections.path} holds {detections.iou_type!r} detections."
         )
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(_BACKENDS)}.")
-    stats = np.asarray(_BACKENDS[backend](ground_truth, detections), dtype=np.float64)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
+    stats = np.asarray(BACKENDS[backend](ground_truth, detections), dtype=np.float64)
     points = np.where(stats < 0, np.nan, 100 * stats)
     return dict(zip(METRICS, points.tolist(), strict=True))
 
@@ -81,7 +81,7 @@ def _stats_of_hotcoco(ground_truth: GroundTruth, detections: Detections) -> list
     return evaluation.stats
 
 
-_BACKENDS = {"hotcoco": _stats_of_hotcoco, "pycocotools": _stats_of_pycocotools}
+BACKENDS = {"hotcoco": _stats_of_hotcoco, "pycocotools": _stats_of_pycocotools}
 
 
 def hotcoco_evaluation(ground_truth: GroundTruth, detections: Detections) -> Any:

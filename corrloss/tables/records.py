@@ -73,8 +73,8 @@ def read_record(path: Path, run: Run) -> dict:
 def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
     """One row a run: identity, options of the loss, metrics in points (0-100), seconds, hash, notes.
 
-    The notes are ``status``, ``ok`` or ``failed: <reason>``, and ``surroundings``, what a result may depend on
-    besides its config, from :func:`surroundings_text`.
+    The notes are ``status``, ``ok`` or ``failed: <reason>``, and ``surroundings``, what a result may depend
+    on besides its config, from :func:`surroundings_text`.
 
     Args:
         records: Runs with what :func:`read_record` returned, in the order of the rows.
@@ -106,8 +106,8 @@ def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
 def surroundings_text(surroundings: dict) -> str:
     """What a run was trained and predicted under, in one line; of the prediction only what differs.
 
-    >>> surroundings_text({"train": {"threads": 1, "versions": {"torch": "2.13.0"}}, "predict": {"threads": 2}})
-    'threads=1; versions.torch=2.13.0; predict.threads=2'
+    >>> surroundings_text({"train": {"threads": 1, "versions": {"torch": "2.13.0"}}, "predict": {}})
+    'threads=1; versions.torch=2.13.0'
     """
     train, predict = (dict(_flat(surroundings.get(stage, {}))) for stage in ("train", "predict"))
     other = {f"predict.{name}": value for name, value in predict.items() if train.get(name) != value}

@@ -5,11 +5,18 @@ from pathlib import Path
 
 from corrloss.suite.matrix import load_matrix
 from corrloss.suite.schema import ExperimentError
+from corrloss.analysis.ap import BACKENDS
 
 SCALE = str(config.get("scale", "mini"))
 DATA_ROOT = Path(config.get("data_root", "data"))
 RESULTS = Path(config.get("results", "results"))
 ROOT = Path(workflow.basedir)
+# Which tool computes AP: both give the same figures, pycocotools is the reference and slow.
+AP_TOOL = str(config.get("ap", "hotcoco"))
+if AP_TOOL not in BACKENDS:
+    raise WorkflowError(
+        f"--config ap={AP_TOOL}: choose one of {', '.join(BACKENDS)}"
+    )
 
 try:
     MATRIX = load_matrix(ROOT, SCALE, DATA_ROOT, RESULTS)
@@ -37,6 +44,7 @@ MAIN_TABLES = [
     name for name, table in MATRIX.tables.items() if table.main and table.runs
 ]
 ALL_TABLES = [name for name, table in MATRIX.tables.items() if table.runs]
+ANALYSIS_TABLES = [name for name in ALL_TABLES if name not in MAIN_TABLES]
 # Detectors with and without masks, as patterns: they differ in the files that they leave.
 WITH_MASKS, WITHOUT_MASKS = (
     "|".join(
@@ -134,14 +142,16 @@ def requested_tables():
     """Tables that the command line asks for; all of them for targets that are not tables."""
     targets = set(workflow.dag_settings.targets) or {"main"}
     of_main = targets & {"main", "report", f"{OUT}/report.html"}
+    of_analysis = targets & {"analysis"}
     named = [
         name
         for name in ALL_TABLES
         if name in targets or f"{OUT}/tables/{name}.csv" in targets
     ]
-    if len(named) + len(of_main) < len(targets):
+    if len(named) + len(of_main) + len(of_analysis) < len(targets):
         return ALL_TABLES
-    return list(dict.fromkeys((MAIN_TABLES if of_main else []) + named))
+    groups = [MAIN_TABLES if of_main else [], ANALYSIS_TABLES if of_analysis else []]
+    return list(dict.fromkeys(sum(groups, named)))
 
 
 def run_files(tables, name):

@@ -28,9 +28,10 @@ rule evaluate:
         hash=run_hash,
         folder=lambda wildcards, input: Path(input[0]).parent,
         annotations=lambda wildcards: annotation_file(wildcards.dataset, "test"),
+        ap=AP_TOOL,
     shell:
         "corrloss evaluate --run {params.run:q} --config-hash {params.hash} --folder {params.folder:q}"
-        " --annotations {params.annotations:q} --record {output.record:q} > {log:q} 2>&1"
+        " --annotations {params.annotations:q} --ap {params.ap} --record {output.record:q} > {log:q} 2>&1"
 
 
 use rule evaluate as evaluate_masks with:

@@ -39,6 +39,7 @@ rule table:
             labels={"table": "{table}", "scale": SCALE},
         ),
         markdown=f"{OUT}/tables/{{table}}.md",
+        latex=f"{OUT}/tables/{{table}}.tex",
     log:
         f"{OUT}/logs/table/{{table}}.log",
     benchmark:
@@ -55,6 +56,13 @@ rule table:
     shell:
         "corrloss table {wildcards.table} --scale {params.scale} --root {params.root:q} --runs {input.runs:q}"
         " {output.csv:q} > {log:q} 2>&1"
+
+
+# Tables that a plain `snakemake` does not make: why a delta comes about, and what else was tried.
+rule analysis:
+    input:
+        expand(f"{OUT}/tables/{{table}}.csv", table=ANALYSIS_TABLES),
+        f"{OUT}/runs.csv",
 
 
 rule all:
