@@ -8,9 +8,8 @@ from corrloss.heads.retinanet import CorrelationRetinaHead
 from corrloss.ranking import EpochBalance
 
 
-@MODELS.register_module()
-class CorrelationALRPRetinaHead(DeferredLossMixin, CorrelationRetinaHead):
-    """mmdet's RetinaHead whose ``loss_cls`` is an ``ALRPLoss`` over all levels and images of the batch.
+class ALRPMixin(DeferredLossMixin):
+    """``loss_cls`` is an ``ALRPLoss`` over all levels and images of the batch, its box loss a part of it.
 
     ``loss_bbox`` gives the localisation error of each positive: GIoULoss on decoded boxes
     (``reg_decoded_bbox=True``), which is :math:`(1 - GIoU) / 2 / (1 - 0.5)`.
@@ -29,3 +28,8 @@ class CorrelationALRPRetinaHead(DeferredLossMixin, CorrelationRetinaHead):
         errors = self.loss_bbox(batch.boxes, batch.targets, reduction_override="none").clamp(min=0)
         parts = self.loss_cls(batch.logits.reshape(-1), batch.flat_targets(), errors)
         return {"loss_cls": parts.classification, "loss_bbox": self.balance(*parts) * parts.localisation}
+
+
+@MODELS.register_module()
+class CorrelationALRPRetinaHead(ALRPMixin, CorrelationRetinaHead):
+    """mmdet's RetinaHead trained with aLRP Loss."""

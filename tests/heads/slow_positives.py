@@ -37,7 +37,7 @@ class Maps(NamedTuple):
         return [tuple(level.shape[-2:]) for level in self.cls]
 
 
-def random_maps(head, third=0, spread=0.3):
+def random_maps(head, third=0, spread=0.3, offsets=4):
     """Random logits, offsets and `third` further channels for each anchor of each cell of three images."""
     strides = [stride for stride, _ in head.prior_generator.strides]
     anchors = head.num_base_priors
@@ -49,7 +49,7 @@ def random_maps(head, third=0, spread=0.3):
         return [level.requires_grad_() for level in levels]
 
     return Maps(
-        maps(anchors * head.cls_out_channels, 1.5), maps(anchors * 4, spread), maps(anchors * third, 1.0)
+        maps(anchors * head.cls_out_channels, 1.5), maps(anchors * offsets, spread), maps(anchors * third, 1.0)
     )
 
 

@@ -14,7 +14,7 @@ def slow_positives(head, maps):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("detector", ["atss", "atss_no_aux"])
+@pytest.mark.parametrize("detector", ["atss", "atss_no_aux", "qfl_atss", "rs_atss"])
 def test_positives_equal_a_slow_computation(detector, scope):
     head = dense_head(detector, scope=scope)
     maps = random_maps(head, third=1)

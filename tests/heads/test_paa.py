@@ -36,7 +36,7 @@ def rows(levels, image, size):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("detector", ["paa", "paa_no_aux"])
+@pytest.mark.parametrize("detector", ["paa", "paa_no_aux", "qfl_paa", "rs_paa"])
 def test_positives_are_those_left_by_the_reassignment(detector, scope):
     head = dense_head(detector, scope=scope)
     maps = random_maps(head, third=1)

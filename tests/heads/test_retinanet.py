@@ -16,8 +16,9 @@ def slow_positives(head, maps):
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_positives_equal_a_slow_computation(scope, reduction):
-    head = dense_head("retinanet", scope=scope, reduction=reduction)
+@pytest.mark.parametrize("detector", ["retinanet", "ap_loss_retinanet", "alrp_retinanet"])
+def test_positives_equal_a_slow_computation(detector, scope, reduction):
+    head = dense_head(detector, scope=scope, reduction=reduction)
     maps = random_maps(head)
     check(head, maps, OBJECTS, METAS, slow_positives(head, maps))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mmdet.models  # noqa: F401 -- registers mmdet's own detectors
 import numpy as np
+import own_heads  # noqa: F401 -- registers the detectors that mmdet does not have
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -34,7 +35,15 @@ OWN_HEADS = {
     "paa_no_aux": "PAAHead",
     "sparse_rcnn": "DIIHead",
     "yolact": "YOLACTHead",
+    "gfl": "GFLHead",
+    "ap_loss_retinanet": "OwnAPLossRetinaHead",
+    "alrp_retinanet": "OwnALRPRetinaHead",
+    "qfl_atss": "OwnQFLATSSHead",
+    "qfl_paa": "OwnQFLPAAHead",
+    "rs_atss": "OwnRankSortATSSHead",
+    "rs_paa": "OwnRankSortPAAHead",
 }
+WITHOUT_BRANCH = ("atss_no_aux", "paa_no_aux", "qfl_atss", "qfl_paa", "rs_atss", "rs_paa")
 DETECTORS = list(OWN_HEADS)
 # Of each image its objects: class, x1, y1, x2, y2. Some overlap; the last image has one object, cut off.
 OBJECTS = (
@@ -60,7 +69,7 @@ def own_config(detector):
     config = model_config(detector)
     for head in head_configs(config):
         head.type = OWN_HEADS[detector]
-        if detector.endswith("_no_aux"):
+        if detector in WITHOUT_BRANCH:
             head.loss_centerness.loss_weight = 0.0
     return config
 

@@ -1,0 +1,21 @@
+# GFL R50 1x: Quality Focal Loss and Distribution Focal Loss. No release with Correlation Loss: 4 images a GPU on
+# 4 GPUs, SGD 0.01, as the release trains ATSS.
+_base_ = "mmdet::gfl/gfl_r50_fpn_1x_coco.py"
+
+train_dataloader = dict(batch_size=4)
+
+correlation = dict(head="CorrelationGFLHead", at="model.bbox_head", scope="batch")
+
+mini = dict(
+    epochs=5,
+    channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
+    model=dict(
+        neck=dict(num_outs=3),
+        bbox_head=dict(
+            in_channels=32,
+            feat_channels=32,
+            stacked_convs=2,
+            anchor_generator=dict(octave_base_scale=4, strides=[8, 16, 32]),
+        ),
+    ),
+)
