@@ -63,7 +63,7 @@ def address_of(checkpoint: str) -> str | None:
         if checkpoint.startswith(scheme):
             known, name = _hub(file), checkpoint.removeprefix(scheme)
             if name not in known:
-                raise ExperimentError(f"{checkpoint!r}: no such weights; there are {', '.join(sorted(known))}")
+                raise ExperimentError(f"{checkpoint!r}: no such weights; there are {', '.join(known)}")
             return known[name]
     return None
 

@@ -85,7 +85,7 @@ class Table:
         main: Whether a plain ``snakemake`` makes it.
         runs: Its runs, baselines first within each detector, seeds innermost.
         notes: What the file says of single variants, by run.
-        test_dev: Data set whose test images its target predicts for the evaluation server, too; None for none.
+        test_dev: Data set whose test images its target also predicts, for the evaluation server; or None.
     """
 
     name: str

@@ -5,7 +5,7 @@ train_dataloader = dict(batch_size=4)
 
 correlation = dict(head="CorrelationDIIHead", at="model.roi_head.bbox_head", scope="batch")
 
-# On Cityscapes three times the epochs of the dense detectors, as its 3x is to their 1x: ours, see docs/recipes.md.
+# On Cityscapes three times the dense detectors' epochs, as its 3x is to their 1x: ours (docs/recipes.md).
 cityscapes = dict(
     train_cfg=dict(max_epochs=192),
     param_scheduler=[

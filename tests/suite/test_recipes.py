@@ -13,9 +13,17 @@ from corrloss.suite.tables import Experiments
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the release trains a detector with; ResNet-50, 4 GPUs, 12 epochs unless it says otherwise."""
+    """What the release trains a detector with; ResNet-50, 4 GPUs, 12 epochs unless it says otherwise.
+
+    `sides` are the shortest and longest short side of a training image, in pixels; the 3x recipes draw it.
+    """
 
     head: str
+    backbone: str = "ResNet"
+    depth: int = 50
+    weights: str = "resnet50-0676ba61.pth"
+    proposals: int | None = None
+    sides: tuple[int, int] = (800, 800)
     scope: str = "batch"
     reduction: str = "mean"
     images_per_gpu: int = 4
@@ -28,6 +36,7 @@ class Recipe:
     masks: bool = False
 
 
+LONG = dict(proposals=300, optimizer="AdamW", lr=2.5e-5, clip=1, epochs=36, steps=(27, 33))
 RECIPES = {
     "retinanet": Recipe("CorrelationRetinaHead", scope="level"),
     "foveabox": Recipe("CorrelationFoveaHead"),
@@ -35,10 +44,18 @@ RECIPES = {
     "atss_no_aux": Recipe("CorrelationATSSHeadNoAux"),
     "paa": Recipe("CorrelationPAAHead"),
     "paa_no_aux": Recipe("CorrelationPAAHeadNoAux"),
-    "sparse_rcnn": Recipe("CorrelationDIIHead", optimizer="AdamW", lr=2.5e-5, clip=1),
+    "sparse_rcnn": Recipe("CorrelationDIIHead", proposals=100, optimizer="AdamW", lr=2.5e-5, clip=1),
+    "sparse_rcnn_r50_3x": Recipe("CorrelationDIIHead", **LONG, sides=(480, 800)),
+    "sparse_rcnn_r101_dcn": Recipe(
+        "CorrelationDIIHead", **LONG, sides=(480, 960), depth=101, weights="resnet101-63fe2227.pth"
+    ),
+    "sparse_rcnn_x101_dcn": Recipe(
+        "CorrelationDIIHead", **LONG, sides=(480, 960), backbone="ResNeXt", depth=101,
+        weights="resnext101_64x4d-ee2c6f71.pth",
+    ),
     "yolact": Recipe(
         "CorrelationYOLACTHead", scope="image", reduction="sum", images_per_gpu=8, lr=4e-3, epochs=55,
-        steps=(20, 42, 49, 52), warm_up=1000, clip=35, masks=True,
+        steps=(20, 42, 49, 52), warm_up=1000, clip=35, masks=True, sides=(550, 550),
     ),
 }  # fmt: skip
 
@@ -96,18 +113,76 @@ def test_head_and_pooling(case):
 def test_backbone_and_images_are_not_shrunk(case):
     recipe, config = case
     backbone = config["model"]["backbone"]
-    assert (backbone["type"], backbone["depth"]) == ("ResNet", 50)
-    assert "resnet50" in backbone["init_cfg"]["checkpoint"]
+    assert (backbone["type"], backbone["depth"]) == (recipe.backbone, recipe.depth)
+    assert backbone["init_cfg"]["checkpoint"] == f"data/weights/{recipe.weights}"
+    assert list(config["bench"]["pretrained"]) == [recipe.weights]
     assert config["bench"]["channels_last"] is False
-    steps = config["train_dataloader"]["dataset"]["pipeline"]
-    (resize,) = (step for step in steps if step["type"] == "Resize")
-    assert resize["scale"] == ((550, 550) if recipe.masks else (1333, 800))
     assert config["train_dataloader"]["dataset"]["ann_file"].endswith("instances_train2017.json")
     assert config["test_dataloader"]["dataset"]["ann_file"].endswith("instances_val2017.json")
 
 
-def test_sparse_rcnn_has_a_hundred_proposals(configs_cache):
-    run = Run("paper", "coco", "sparse_rcnn", "none", 0.0, 0)
-    config = resolve(Experiments(ROOT), run, Path("data"), configs_cache / ".cache")
-    assert config["model"]["rpn_head"]["num_proposals"] == 100
-    assert config["model"]["roi_head"]["num_stages"] == 6
+def test_sizes_of_training_and_test_images(case):
+    recipe, config = case
+    steps = flat(config["train_dataloader"]["dataset"]["pipeline"])
+    drawn = [step["scales"] for step in steps if step["type"] == "RandomChoiceResize"]
+    if recipe.epochs != 36:
+        (resize,) = (step for step in steps if step["type"] == "Resize")
+        assert not drawn and min(resize["scale"]) == recipe.sides[0]
+        return
+    whole, before_crop, cropped = ([min(scale) for scale in scales] for scales in drawn)
+    assert whole == cropped == list(range(recipe.sides[0], recipe.sides[1] + 1, 32))
+    assert before_crop == [400, 500, 600]
+    (crop,) = (step for step in steps if step["type"] == "RandomCrop")
+    assert (crop["crop_type"], crop["crop_size"]) == ("absolute_range", (384, 600))
+    (resize,) = (s for s in config["test_dataloader"]["dataset"]["pipeline"] if s["type"] == "Resize")
+    assert resize["scale"] == (1333, 800)
+
+
+def flat(steps):
+    """The steps of a pipeline, those to choose from included, in order."""
+    found = []
+    for step in steps:
+        found += flat(step) if isinstance(step, list) else [step, *flat(step.get("transforms", []))]
+    return found
+
+
+def test_sparse_rcnn_has_its_proposals_and_stages(case):
+    recipe, config = case
+    if recipe.proposals:
+        model = config["model"]
+        assert model["rpn_head"]["num_proposals"] == recipe.proposals
+        assert model["test_cfg"]["rcnn"]["max_per_img"] == recipe.proposals
+        assert model["roi_head"]["num_stages"] == 6
+
+
+def test_deformable_convolutions_are_in_stages_2_to_4_of_the_large_backbones(case):
+    recipe, config = case
+    backbone = config["model"]["backbone"]
+    if recipe.depth == 50:
+        assert backbone.get("dcn") is None
+        return
+    assert backbone["dcn"] == {"type": "DCNv2", "deform_groups": 4, "fallback_on_stride": False}
+    assert backbone["stage_with_dcn"] == (False, True, True, True)
+    if recipe.backbone == "ResNeXt":
+        assert (backbone["groups"], backbone["base_width"]) == (64, 4)
+
+
+# Cityscapes: no recipe was released. What docs/recipes.md says is ours.
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "foveabox", "atss", "paa_no_aux", "sparse_rcnn"])
+def test_the_recipe_on_cityscapes_is_the_one_in_the_docs(detector, configs_cache):
+    cache = configs_cache / ".cache"
+    here, coco = (
+        resolve(Experiments(ROOT), Run("paper", data, detector, "none", 0.0, 0), Path("data"), cache)
+        for data in ("cityscapes", "coco")
+    )
+    epochs, steps = (192, [144, 176]) if detector == "sparse_rcnn" else (64, [56])
+    assert here["train_cfg"]["max_epochs"] == epochs
+    assert here["param_scheduler"][1]["milestones"] == steps
+    for same in ("optim_wrapper", "bench"):
+        assert {**here[same], "run": ""} == {**coco[same], "run": ""}
+    assert here["train_dataloader"]["batch_size"] == 4
+    steps = {step["type"]: step for step in here["train_dataloader"]["dataset"]["pipeline"]}
+    assert steps["RandomResize"]["scale"] == [(2048, 800), (2048, 1024)]
+    assert len(here["train_dataloader"]["dataset"]["metainfo"]["classes"]) == 8

@@ -18,7 +18,6 @@ rule fetch_weights:
         file=r"[\w.-]+",
     conda:
         "../../environment.yml"
-    retries: 2
     params:
         url=lambda wildcards: PRETRAINED[wildcards.file],
     shell:

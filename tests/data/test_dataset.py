@@ -1,0 +1,129 @@
+"""Data sets by their file in experiments/datasets: made, converted, checked, and copied badly."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from corrloss.data.cityscapes import convert_cityscapes
+from corrloss.data.dataset import check_dataset, make_dataset
+from corrloss.data.findings import DataSetError
+from corrloss.suite.detectors import load_settings
+
+DATASETS = Path(__file__).parents[2] / "experiments" / "datasets"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """smoke_coco and smoke_cityscapes, made and converted as the rules do it."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("smoke_coco", "smoke_cityscapes"):
+        data = load_settings(DATASETS / f"{name}.py")
+        make_dataset(root / data["folder"], data["make"])
+        for part, split in data.get("convert", {}).items():
+            convert_cityscapes(
+                root / data["folder"], split, root / data["folder"] / data[part]["ann_file"], workers=1
+            )
+    return root
+
+
+@pytest.fixture
+def root(pristine, tmp_path):
+    return Path(shutil.copytree(pristine, tmp_path / "data"))
+
+
+@pytest.fixture(params=["smoke_coco", "smoke_cityscapes"])
+def data(request):
+    return load_settings(DATASETS / f"{request.param}.py")
+
+
+def check(root, data, **changes):
+    return check_dataset(root / data["folder"], {**data, **changes})
+
+
+def test_embedded_data_sets_are_in_order(root, data):
+    report = check(root, data)
+    assert {part: report[part]["counts"]["images"] for part in report} == {
+        "train": data["make"]["train_images"],
+        "test": data["make"]["val_images"],
+    }
+
+
+def test_making_a_set_again_keeps_its_annotations(root, data):
+    annotations = root / data["folder"] / data["train"]["ann_file"]
+    before = annotations.read_bytes()
+    make_dataset(root / data["folder"], data["make"])
+    assert annotations.read_bytes() == before
+
+
+def test_a_set_of_another_seed_takes_converted_annotations_with_it(root):
+    data = load_settings(DATASETS / "smoke_cityscapes.py")
+    make_dataset(root / data["folder"], {**data["make"], "seed": 1})
+    assert not (root / data["folder"] / data["train"]["ann_file"]).exists()
+
+
+def test_a_part_that_a_set_has_not_is_not_looked_for(root, data):
+    without = {key: value for key, value in data.items() if key != "train"}
+    assert list(check(root, without)) == ["test"]
+
+
+def test_a_half_copied_set_is_refused_with_the_images_that_are_missing(root, data):
+    images = sorted((root / data["folder"] / data["train"]["img"]).rglob("*.png"))
+    for image in images[len(images) // 2 :]:
+        image.unlink()
+    with pytest.raises(DataSetError, match=rf"image_missing \({len(images) - len(images) // 2}\)") as caught:
+        check(root, data, check_images="sample")
+    assert images[-1].name in str(caught.value) or "more" in str(caught.value)
+
+
+def test_an_image_cut_short_is_refused(root, data):
+    image = sorted((root / data["folder"] / data["test"]["img"]).rglob("*.png"))[0]
+    image.write_bytes(image.read_bytes()[:200])
+    with pytest.raises(DataSetError, match=rf"image_unreadable[\s\S]*{image.name}"):
+        check(root, data)
+
+
+def test_nothing_there_is_refused_with_both_annotation_files(tmp_path, data):
+    with pytest.raises(DataSetError) as caught:
+        check(tmp_path, data)
+    for part in ("train", "test"):
+        assert str(tmp_path / data["folder"] / data[part]["ann_file"]) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("published", "name", "said"),
+    [
+        ("coco", "smoke_coco", ["24 images", "118,287", "images"]),
+        ("cityscapes", "smoke_cityscapes", ["16 images", "2,975"]),
+    ],
+)
+def test_annotations_of_another_year_or_a_part_of_them_are_refused(root, published, name, said):
+    settings = load_settings(DATASETS / f"{published}.py")
+    data = load_settings(DATASETS / f"{name}.py")
+    expected = {part: {**data[part], "expected": settings[part]["expected"]} for part in ("train", "test")}
+    with pytest.raises(DataSetError, match=r"ERROR count") as caught:
+        check(root, {**data, **expected})
+    assert [part for part in said if part not in str(caught.value)] == []
+
+
+def test_training_and_test_annotations_that_were_swapped_are_refused(root, data):
+    folder = root / data["folder"]
+    train, test = (folder / data[part]["ann_file"] for part in ("train", "test"))
+    (folder / "aside").write_bytes(train.read_bytes())
+    train.write_bytes(test.read_bytes())
+    test.write_bytes((folder / "aside").read_bytes())
+    with pytest.raises(DataSetError, match=r"image_missing|image_size"):
+        check(root, data)
+
+
+def test_test_dev_is_a_list_of_images_without_annotations(root):
+    data = load_settings(DATASETS / "coco_test_dev.py")
+    assert "train" not in data and data["test"]["expected"] == "coco_2017_test_dev"
+    folder = root / data["folder"]
+    (folder / "annotations").mkdir(parents=True)
+    smoke = json.loads((root / "smoke_coco" / "annotations" / "instances_val.json").read_text())
+    (folder / data["test"]["ann_file"]).write_text(json.dumps({**smoke, "annotations": []}))
+    with pytest.raises(DataSetError, match="count") as caught:  # not the published list
+        check(root, data)
+    assert "no_annotations" not in str(caught.value)
