@@ -1,15 +1,18 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from corrloss.analysis.metrics import metric_names
 from corrloss.suite.runs import Run
 from corrloss.suite.schema import ExperimentError
-from corrloss.suite.tables import Table
+from corrloss.suite.tables import Experiments, Table, load_table
 from corrloss.tables.build import build_table
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import COLUMNS
 
+REAL = Experiments(Path(__file__).parents[2])
 SEEDS = (0, 1, 2)
 #: AP by (coefficient, weight) and seed; the gains of single seeds are 1, 2 and 6.
 AP = {("none", 0.0): (30.0, 31.0, 35.0), ("spearman", 0.2): (31.0, 33.0, 41.0)}
@@ -253,3 +256,8 @@ def test_a_metric_that_no_record_has_is_refused_with_those_that_there_are():
 def test_a_table_without_runs_at_this_scale_is_refused():
     with pytest.raises(ExperimentError, match="table toys: has no runs at this scale"):
         build_table(table_of([]), measured(FIGURES), NOTHING)
+
+
+@pytest.mark.parametrize("name", REAL.tables)
+def test_every_table_asks_for_metrics_that_records_have(name):
+    assert set(load_table(REAL, name, "paper").metrics) <= set(metric_names(masks=True))

@@ -1,0 +1,88 @@
+"""From the replicates that runs keep to the columns of a table, several seeds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from corrloss.analysis.bootstrap import METRICS, Replicates, unknown_replicates
+from corrloss.suite.runs import Run
+from corrloss.suite.tables import Table
+from corrloss.tables.build import build_table
+from corrloss.tables.intervals import stored_intervals
+from corrloss.tables.records import runs_frame
+from corrloss.tables.reference import COLUMNS
+
+N_IMAGES = 300
+BASE, LOSS = ([Run("mini", "mini_coco", "atss", *loss, seed) for seed in range(3)]
+              for loss in (("none", 0.0), ("spearman", 0.2)))  # fmt: skip
+#: AP of three seeds; gains of 1, 2 and 4.5.
+AP = dict(zip([*BASE, *LOSS], (40.0, 41.0, 40.5, 41.0, 43.0, 45.0), strict=True))
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Replicates of every run: what the images do to all runs alike, and what they do to each."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 1, 1000)
+    for run, ap in AP.items():
+        values = (ap + shared + rng.normal(0, 0.4, 1000))[:, None].repeat(len(METRICS), axis=1)
+        run.folder(tmp_path).mkdir(parents=True)
+        Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0).save(
+            run.folder(tmp_path) / "bootstrap.bbox.npz"
+        )
+    return tmp_path
+
+
+def tabulate(results, runs, failed=()):
+    plan = Table("seeds", "Seeds", "coco", ("AP",), ("AP",), False, tuple(runs), {})
+    records = [
+        (run, {"metrics": {"AP": AP[run]}, "train_seconds": 1.0, "config_hash": "0" * 12})
+        if run not in failed
+        else (run, {"metrics": {"AP": None}, "train_seconds": 1.0, "config_hash": "0" * 12, "failed": "nan"})
+        for run in runs
+    ]
+    frame = build_table(
+        plan, runs_frame(records), pd.DataFrame(columns=list(COLUMNS)), stored_intervals(results)
+    )
+    return frame.iloc[1]
+
+
+def replicates(run, results):
+    return Replicates.load(run.folder(results) / "bootstrap.bbox.npz").values[:, 0]
+
+
+def test_errors_of_images_and_seeds_stand_apart_and_combined(results):
+    row = tabulate(results, [*BASE, *LOSS])
+    gains = np.array([1.0, 2.0, 4.5])
+    baseline, other = (np.mean([replicates(run, results) for run in runs], axis=0) for runs in (BASE, LOSS))
+    assert row["delta_AP"] == pytest.approx(gains.mean())
+    assert row["se_images"] == pytest.approx((other - baseline).std(ddof=1))
+    assert row["se_seeds"] == pytest.approx(stats.sem(gains))
+    assert (row["n_images"], row["n_seeds"]) == (N_IMAGES, 3)
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    error = np.hypot(row["se_images"], row["se_seeds"])
+    assert stats.norm.ppf(0.975) * error < half < stats.t.ppf(0.975, 2) * error
+    # What moves both runs of a pair cancels: alone, a run's AP is uncertain by more than twice as much.
+    assert replicates(LOSS[0], results).std() > 2 * row["se_images"]
+
+
+def test_one_seed_knows_nothing_of_the_others(results):
+    row = tabulate(results, [BASE[0], LOSS[0]])
+    assert np.isnan(row["se_seeds"]) and row["n_seeds"] == 1
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    assert half == pytest.approx(stats.t.ppf(0.975, N_IMAGES - 1) * row["se_images"])
+
+
+def test_a_seed_that_failed_is_left_out_of_both_errors(results):
+    unknown_replicates(N_IMAGES).save(LOSS[2].folder(results) / "bootstrap.bbox.npz")
+    row = tabulate(results, [*BASE, *LOSS], failed=[LOSS[2]])
+    assert row["delta_AP"] == pytest.approx(1.5)
+    assert row["se_seeds"] == pytest.approx(stats.sem([1.0, 2.0])) and np.isfinite(row["ci_low"])
+
+
+def test_a_run_without_replicates_has_a_delta_and_no_interval(results):
+    (LOSS[1].folder(results) / "bootstrap.bbox.npz").unlink()
+    row = tabulate(results, [*BASE, *LOSS])
+    assert row["delta_AP"] == pytest.approx(2.5)
+    assert row[["ci_low", "ci_high", "se_images", "se_seeds", "p_value"]].isna().all()
