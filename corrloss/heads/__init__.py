@@ -2,23 +2,40 @@
 
 from mmdet.registry import MODELS
 
+import corrloss.ranking.register  # noqa: F401 -- registers the ranking losses
+from corrloss.heads.alrp import CorrelationALRPRetinaHead
+from corrloss.heads.any_head import WithCorrelationLoss
+from corrloss.heads.ap_loss import CorrelationAPLossRetinaHead
 from corrloss.heads.atss import CorrelationATSSHead, CorrelationATSSHeadNoAux
 from corrloss.heads.foveabox import CorrelationFoveaHead
+from corrloss.heads.gfl import CorrelationGFLHead
 from corrloss.heads.paa import CorrelationPAAHead, CorrelationPAAHeadNoAux
+from corrloss.heads.quality_focal import CorrelationQFLATSSHead, CorrelationQFLPAAHead
+from corrloss.heads.rank_sort import CorrelationRankSortATSSHead, CorrelationRankSortPAAHead
 from corrloss.heads.retinanet import CorrelationRetinaHead
 from corrloss.heads.sparse_rcnn import CorrelationDIIHead
+from corrloss.heads.vfnet import CorrelationVFNetHead
 from corrloss.heads.yolact import CorrelationYOLACTHead
 from corrloss.loss import CorrelationLoss
 
 MODELS.register_module(module=CorrelationLoss)
 
 __all__ = [
+    "CorrelationALRPRetinaHead",
+    "CorrelationAPLossRetinaHead",
     "CorrelationATSSHead",
     "CorrelationATSSHeadNoAux",
     "CorrelationDIIHead",
     "CorrelationFoveaHead",
+    "CorrelationGFLHead",
     "CorrelationPAAHead",
     "CorrelationPAAHeadNoAux",
+    "CorrelationQFLATSSHead",
+    "CorrelationQFLPAAHead",
+    "CorrelationRankSortATSSHead",
+    "CorrelationRankSortPAAHead",
     "CorrelationRetinaHead",
+    "CorrelationVFNetHead",
     "CorrelationYOLACTHead",
+    "WithCorrelationLoss",
 ]

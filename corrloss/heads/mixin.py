@@ -9,11 +9,22 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from corrloss.heads.observe import LossCall, observed_losses
-from corrloss.heads.positives import Positives, aligned_ious, locate, matched_scores, positive_index
+from corrloss.heads.positives import (
+    Positives,
+    PositivesError,
+    aligned_ious,
+    is_positive,
+    locate,
+    matched_scores,
+    positive_index,
+)
 
 
 class PositivesCollector:
     """Gathers the positives of one call of ``loss_by_feat``, part by part.
+
+    What can be computed for all of them at once is left for the end: detectors are small at times, and a
+    feature level has few positives.
 
     Args:
         num_classes: Foreground classes of the head; labels in ``[0, num_classes)`` are positives.
@@ -21,48 +32,66 @@ class PositivesCollector:
         sizes: Predictions of one image at each feature level.
         num_images: Images in the batch.
         level_major: Order in which the head flattens its predictions, see :func:`locate`.
+        head: Name of the head, for messages.
     """
 
     def __init__(
-        self, num_classes: int, use_sigmoid: bool, sizes: list[int], num_images: int, level_major: bool
+        self,
+        num_classes: int,
+        use_sigmoid: bool,
+        sizes: list[int],
+        num_images: int,
+        level_major: bool,
+        head: str = "the head",
     ) -> None:
         self.num_classes = num_classes
         self.use_sigmoid = use_sigmoid
         self.sizes = sizes
         self.num_images = num_images
         self.level_major = level_major
+        self.head = head
         self._offset = 0
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._parts: list[tuple[Tensor, ...]] = []
 
-    def add(self, logits: Tensor, labels: Tensor, ious_at: Callable[[Tensor], Tensor]) -> None:
+    def add(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        rows_at: Callable[[Tensor], tuple[Tensor, ...]],
+        index: Tensor | None = None,
+    ) -> None:
         """Add the positives among the next ``len(labels)`` predictions.
 
         Args:
             logits: Classification logits of these predictions, shape (n, classes).
             labels: Their labels after assignment, int64, shape (n,).
-            ious_at: Maps the positions of the positives to their IoUs.
+            rows_at: Maps the positions of the positives to what their IoUs are computed from, a row each.
+            index: The positions of the positives, int64, where they are known.
         """
-        index = positive_index(labels, self.num_classes)
-        scores = matched_scores(logits[index], labels[index], self.use_sigmoid)
-        self._parts.append((scores, ious_at(index), index + self._offset))
+        if index is None:
+            index = positive_index(labels, self.num_classes)
+        self._parts.append((logits[index], labels[index], index + self._offset, *rows_at(index)))
         self._offset += len(labels)
 
-    def positives(self) -> Positives:
+    def positives(self, ious_of: Callable[..., Tensor]) -> Positives:
         """All positives added so far.
 
+        Args:
+            ious_of: Maps what ``rows_at`` gave, rows of all parts put together, to IoUs.
+
         Raises:
-            RuntimeError: The parts do not add up to the head's predictions, so levels and images
+            PositivesError: The parts do not add up to the head's predictions, so levels and images
                 could not be told apart.
         """
         expected = sum(self.sizes) * self.num_images
         if self._offset != expected:
-            raise RuntimeError(
-                f"the head showed {self._offset} predictions to its losses, but has {expected}: "
-                "this adapter does not fit this head"
+            raise PositivesError(
+                self.head, f"showed {self._offset} predictions to its losses, but has {expected}"
             )
-        scores, ious, index = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        logits, labels, index, *rows = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        scores = matched_scores(logits, labels, self.use_sigmoid)
         level, image = locate(index, self.sizes, self.num_images, self.level_major)
-        return Positives(scores, ious, level, image, len(self.sizes), self.num_images)
+        return Positives(scores, ious_of(*rows), level, image, len(self.sizes), self.num_images)
 
 
 class CorrelationMixin:
@@ -100,42 +129,59 @@ class CorrelationMixin:
     def _collector(self, cls_scores: Sequence[Tensor]) -> PositivesCollector:
         sizes = [score[0].numel() // self.cls_out_channels for score in cls_scores]
         return PositivesCollector(
-            self.num_classes, self.use_sigmoid_cls, sizes, len(cls_scores[0]), self.level_major
+            self.num_classes,
+            self.use_sigmoid_cls,
+            sizes,
+            len(cls_scores[0]),
+            self.level_major,
+            type(self).__name__,
         )
 
 
 class DecodedBoxMixin(CorrelationMixin):
-    """For heads whose ``loss_bbox`` is called on the boxes of the positives alone.
+    """For heads whose ``loss_bbox`` is called on boxes: those of the positives alone, or of all predictions.
 
     A batch (or level) without positives may leave ``loss_bbox`` out; each of its calls belongs to
-    the call of ``loss_cls`` before it.
+    the call of ``loss_cls`` before it. The target of ``loss_cls`` is the labels, or a tuple that starts
+    with them.
     """
 
+    classification_losses = ("loss_cls",)
+
     def _losses_and_positives(self, cls_scores: list[Tensor], *args, **kwargs) -> tuple[dict, Positives]:
-        with observed_losses(self, ("loss_cls", "loss_bbox")) as calls:
+        with observed_losses(self, (*self.classification_losses, "loss_bbox")) as calls:
             losses = self._detector_losses(cls_scores, *args, **kwargs)
         return losses, self._positives_of(calls, self._collector(cls_scores))
 
     def _positives_of(self, calls: list[LossCall], collector: PositivesCollector) -> Positives:
-        for position, call in enumerate(calls):
-            if call.name == "loss_cls":
-                following = calls[position + 1] if position + 1 < len(calls) else None
-                collector.add(call.pred, call.target, self._ious_from(call, following))
-        return collector.positives()
+        for call, following in zip(calls, [*calls[1:], None], strict=True):
+            if call.name in self.classification_losses:
+                logits, labels = self._logits_and_labels(call)
+                boxes, targets = self._boxes_from(following, logits)
+                if len(boxes) == len(labels):  # of all predictions
+                    index = positive_index(labels, self.num_classes)
+                    boxes, targets = boxes[index], targets[index]
+                else:
+                    index = self._known_index(labels, len(boxes))
+                collector.add(logits, labels, lambda _, rows=(boxes, targets): rows, index)
+        return collector.positives(self.ious_of)
 
-    def _ious_from(self, classified: LossCall, following: LossCall | None) -> Callable[[Tensor], Tensor]:
-        def ious_at(index: Tensor) -> Tensor:
-            ious = classified.pred.new_zeros(0, dtype=torch.float32)
-            if following is not None and following.name == "loss_bbox":
-                ious = self.ious_of(following.pred, following.target)
-            if len(ious) != len(index):
-                raise RuntimeError(
-                    f"{type(self).__name__} has {len(index)} positives, but its loss_bbox saw {len(ious)}: "
-                    "this adapter does not fit this head"
-                )
-            return ious
+    def _logits_and_labels(self, call: LossCall) -> tuple[Tensor, Tensor]:
+        return call.pred, call.target[0] if isinstance(call.target, tuple) else call.target
 
-        return ious_at
+    def _boxes_from(self, call: LossCall | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        if call is not None and call.name == "loss_bbox":
+            return call.pred, call.target
+        return like.new_zeros(0, 4), like.new_zeros(0, 4)
+
+    def _known_index(self, labels: Tensor, count: int) -> Tensor:
+        """Positions of the positives, whose number the head has found out: a GPU is not waited for again."""
+        positive = is_positive(labels, self.num_classes)
+        if positive.is_cuda:
+            torch._assert_async(positive.sum() == count, "the positives are not those that loss_bbox saw")
+        elif (found := int(positive.sum())) != count:
+            raise PositivesError(self, f"has {found} positives, but its loss_bbox saw {count} boxes")
+        return torch.nonzero_static(positive, size=count).squeeze(1)
 
     def ious_of(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """IoUs from what ``loss_bbox`` sees: shapes (n, 4) and (n, 4) to (n,)."""
@@ -153,18 +199,19 @@ class EncodedBoxMixin(CorrelationMixin):
             losses = self._detector_losses(cls_scores, *args, **kwargs)
         finally:
             self._open_collector = None
-        return losses, collector.positives()
+        return losses, collector.positives(self.ious_of)
 
     def _collect(
         self, logits: Tensor, offsets: Tensor, anchors: Tensor, labels: Tensor, targets: Tensor
     ) -> None:
         """Add the positives of one level or image; all arguments flattened to one row an anchor."""
-
-        def ious_at(index: Tensor) -> Tensor:
-            decode = self.bbox_coder.decode
-            boxes = decode(anchors[index], offsets[index])
-            aims = targets[index]  # already boxes where the head's box loss takes boxes, as GIoU does
-            return aligned_ious(boxes, aims if self.reg_decoded_bbox else decode(anchors[index], aims))
-
         if self._open_collector is not None:
-            self._open_collector.add(logits, labels, ious_at)
+            self._open_collector.add(
+                logits, labels, lambda index: (anchors[index], offsets[index], targets[index])
+            )
+
+    def ious_of(self, anchors: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
+        """IoUs of the decoded boxes: shapes (n, 4), (n, 4), (n, 4) to (n,)."""
+        decode = self.bbox_coder.decode
+        boxes = decode(anchors, offsets)  # targets are boxes where the box loss takes boxes, as GIoU does
+        return aligned_ious(boxes, targets if self.reg_decoded_bbox else decode(anchors, targets))

@@ -9,6 +9,15 @@ from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
 MIN_IOU = 1e-6  # the release clamps IoUs here; a box without overlap keeps a finite logarithm downstream
+WAY_OUT = "docs/any_detector.md says what a head must show, and how a small adapter shows it"
+
+
+class PositivesError(ValueError):
+    """The positives of a head cannot be known; the message names the head, the reason and the way out."""
+
+    def __init__(self, head: object, reason: str) -> None:
+        name = head if isinstance(head, str) else type(head).__name__
+        super().__init__(f"{name}: {reason}; {WAY_OUT}")
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,14 @@ def aligned_ious(boxes: Tensor, targets: Tensor) -> Tensor:
     return bbox_overlaps(boxes.float(), targets.float(), is_aligned=True).clamp(min=MIN_IOU)
 
 
+def is_positive(labels: Tensor, num_classes: int) -> Tensor:
+    """Which labels are foreground (``0 <= label < num_classes``), bool, the shape of ``labels``."""
+    return (labels >= 0) & (labels < num_classes)
+
+
 def positive_index(labels: Tensor, num_classes: int) -> Tensor:
-    """Positions of the foreground labels (``0 <= label < num_classes``), int64, shape (n,)."""
-    return ((labels >= 0) & (labels < num_classes)).nonzero().squeeze(1)
+    """Positions of the foreground labels, int64, shape (n,). A GPU is waited for, to learn n."""
+    return is_positive(labels, num_classes).nonzero().squeeze(1)
 
 
 def matched_scores(logits: Tensor, labels: Tensor, use_sigmoid: bool) -> Tensor:
@@ -88,7 +102,8 @@ def locate(index: Tensor, sizes: list[int], num_images: int, level_major: bool) 
         >>> locate(index, [3, 2], 2, level_major=False)
         (tensor([0, 1, 0, 1]), tensor([0, 0, 1, 1]))
     """
-    size = index.new_tensor(sizes)
+    # Not new_tensor(sizes): a copy from the host would wait for the GPU.
+    size = torch.cat([index.new_full((1,), size) for size in sizes])
     if level_major:
         ends = (size * num_images).cumsum(0)
         level = torch.bucketize(index, ends, right=True)

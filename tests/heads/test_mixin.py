@@ -5,6 +5,7 @@ from tiny_detectors import OBJECTS, dense_head, watched
 
 from corrloss.heads.mixin import PositivesCollector
 from corrloss.heads.observe import LossCall
+from corrloss.heads.positives import PositivesError
 
 ONE_STAGE = ["retinanet", "foveabox", "atss", "paa", "yolact"]
 
@@ -23,8 +24,8 @@ def test_collector_puts_parts_together_in_order():
     logits = torch.randn(6, 3)
     labels = torch.tensor([3, 1, 0, 3, 3, 2])  # level 0 of both images, then level 1
     for part in (slice(0, 4), slice(4, 6)):
-        collector.add(logits[part], labels[part], lambda index: index.float() / 10)
-    found = collector.positives()
+        collector.add(logits[part], labels[part], lambda index: (index.float(),))
+    found = collector.positives(lambda rows: rows / 10)
     assert torch.equal(found.scores, logits[[1, 2, 5], [1, 0, 2]].sigmoid())
     assert torch.equal(found.ious, torch.tensor([0.1, 0.2, 0.1]))  # of positions within their part
     assert found.level.tolist() == [0, 0, 1]
@@ -35,9 +36,11 @@ def test_collector_puts_parts_together_in_order():
 @pytest.mark.parametrize("shown", [0, 5, 7])
 def test_collector_refuses_predictions_that_it_cannot_place(shown):
     collector = collector_of([2, 1])
-    collector.add(torch.zeros(shown, 3), torch.zeros(shown, dtype=torch.long), lambda index: index.float())
-    with pytest.raises(RuntimeError, match=f"showed {shown} predictions to its losses, but has 6"):
-        collector.positives()
+    collector.add(torch.zeros(shown, 3), torch.zeros(shown, dtype=torch.long), lambda index: (index,))
+    with pytest.raises(
+        PositivesError, match=f"the head: showed {shown} predictions to its losses, but has 6"
+    ):
+        collector.positives(torch.Tensor.float)
 
 
 @pytest.mark.parametrize("detector", ONE_STAGE)
@@ -87,8 +90,10 @@ def test_the_loss_sees_the_same_positives_at_each_step(detector):
 
 def test_a_head_whose_box_loss_sees_other_boxes_than_its_positives_is_refused(monkeypatch):
     head = dense_head("foveabox")
-    monkeypatch.setattr(head, "ious_of", lambda boxes, targets: torch.ones(len(boxes) - 1))
-    with pytest.raises(RuntimeError, match=r"CorrelationFoveaHead has \d+ positives, but its loss_bbox saw"):
+    monkeypatch.setattr(head, "_boxes_from", lambda _call, like: (like.new_zeros(3, 4),) * 2)
+    with pytest.raises(
+        PositivesError, match=r"CorrelationFoveaHead: has \d+ positives, but its loss_bbox saw 3"
+    ):
         random_losses("foveabox", head)
 
 
@@ -96,11 +101,32 @@ def test_a_head_with_positives_that_calls_no_box_loss_is_refused():
     head = dense_head("foveabox")
     sizes = [torch.zeros(1, head.cls_out_channels, 1, 2)]
     calls = [LossCall("loss_cls", torch.zeros(2, head.cls_out_channels), torch.tensor([0, 1]))]
-    with pytest.raises(RuntimeError, match="CorrelationFoveaHead has 2 positives, but its loss_bbox saw 0"):
+    with pytest.raises(
+        PositivesError, match="CorrelationFoveaHead: has 2 positives, but its loss_bbox saw 0"
+    ):
         head._positives_of(calls, head._collector(sizes))
+
+
+def test_boxes_of_all_predictions_do_as_well_as_those_of_the_positives():
+    head = dense_head("atss")
+    sizes = [torch.zeros(1, head.cls_out_channels, 1, 3)]
+    logits, labels = torch.randn(3, head.cls_out_channels), torch.tensor([1, head.num_classes, 0])
+    boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 9, 9], [0, 0, 1, 2]])
+    targets = torch.tensor([[0.0, 0, 2, 4], [0, 0, 9, 9], [0, 0, 1, 2]])
+    found = [
+        head._positives_of(
+            [LossCall("loss_cls", logits, labels), LossCall("loss_bbox", boxes[rows], targets[rows])],
+            head._collector(sizes),
+        )
+        for rows in (slice(None), [0, 2])
+    ]
+    assert found[0].ious.tolist() == found[1].ious.tolist() == [0.5, 1.0]
+    assert torch.equal(found[0].scores, found[1].scores)
 
 
 def test_yolact_without_hard_example_mining_is_refused():
     head = dense_head("yolact", dict(use_ohem=False, loss_cls=dict(type="CrossEntropyLoss")))
-    with pytest.raises(RuntimeError, match="showed 0 predictions to its losses, but has"):
+    with pytest.raises(
+        PositivesError, match="CorrelationYOLACTHead: showed 0 predictions to its losses, but has"
+    ):
         losses_by_feat(head, random_maps(head, head.num_protos), OBJECTS, METAS)

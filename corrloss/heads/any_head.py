@@ -1,0 +1,124 @@
+"""Correlation Loss for a head that nobody wrote an adapter for: ``dict(type="WithCorrelationLoss", head=...)``."""
+
+from __future__ import annotations
+
+import functools
+
+from mmdet.models.dense_heads import DETRHead
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.losses import (
+    BoundedIoULoss,
+    CIoULoss,
+    DIoULoss,
+    EIoULoss,
+    GIoULoss,
+    IoULoss,
+    SIoULoss,
+)
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from corrloss.heads.detr import QueryCorrelationMixin
+from corrloss.heads.mixin import DecodedBoxMixin
+from corrloss.heads.observe import LossCall
+from corrloss.heads.positives import PositivesError
+from corrloss.heads.roi import RoICorrelationMixin
+
+#: Losses that are functions of two boxes: what such a ``loss_bbox`` sees is decoded.
+OF_BOXES = (BoundedIoULoss, CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss)
+
+
+class ObservedMixin(DecodedBoxMixin):
+    """For dense heads that nobody looked into: what cannot be known from the losses' calls is an error."""
+
+    def check_fit(self) -> None:
+        """Refuse a head whose positives could not be seen in training.
+
+        Raises:
+            PositivesError: A loss is missing or does not see boxes, scores are of an unknown kind, or the
+                coefficient is to be pooled over levels or images.
+        """
+        self.classification_losses = tuple(
+            name for name, _ in self.named_children() if name.endswith("loss_cls")
+        )
+        for name in ("loss_cls", "loss_bbox"):
+            if not isinstance(getattr(self, name, None), nn.Module):
+                raise PositivesError(self, f"has no loss module called {name!r}")
+        if not isinstance(self.loss_bbox, OF_BOXES):
+            raise PositivesError(
+                self,
+                f"its loss_bbox is {type(self.loss_bbox).__name__}, which need not see decoded boxes; one that "
+                "does, such as dict(type='GIoULoss'), can take its place (anchor heads: reg_decoded_bbox=True)",
+            )
+        if getattr(self.loss_cls, "custom_activation", False):
+            raise PositivesError(self, f"turns logits into scores as {type(self.loss_cls).__name__} does")
+        if self.loss_corr.scope != "batch":
+            raise PositivesError(
+                self,
+                f"scope {self.loss_corr.scope!r} needs to know in which order the head lays out its levels and "
+                "images; only 'batch' does not",
+            )
+
+    def _logits_and_labels(self, call: LossCall) -> tuple[Tensor, Tensor]:
+        logits, labels = super()._logits_and_labels(call)
+        fits = isinstance(labels, Tensor) and logits.ndim == 2 and labels.shape == logits.shape[:1]
+        if not fits or labels.is_floating_point() or logits.shape[1] != self.cls_out_channels:
+            raise PositivesError(
+                self,
+                f"its {call.name} sees {_kind(logits)} and {_kind(labels)}, "
+                f"not logits of shape (n, {self.cls_out_channels}) and whole numbers of shape (n,), the labels",
+            )
+        if getattr(getattr(self, call.name), "activated", False):
+            logits = logits.logit()
+        return logits, labels
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+#: What sees the positives of a head, by the class that it descends from.
+FAMILIES = {BBoxHead: RoICorrelationMixin, DETRHead: QueryCorrelationMixin, BaseDenseHead: ObservedMixin}
+
+
+@MODELS.register_module()
+class WithCorrelationLoss:
+    """A head of mmdet that adds ``loss_corr`` to its losses: what is built is of a class made from the head's.
+
+    An adapter of :mod:`corrloss.heads` takes its place where there is one for it.
+
+    Args:
+        head: Name of the head's class in mmdet's registry, such as ``"FCOSHead"``.
+        loss_corr: Config of :class:`corrloss.CorrelationLoss`, or None for the plain head.
+        settings: The head's own arguments.
+
+    Raises:
+        PositivesError: The head's positives cannot be known.
+
+    Example:
+        ``model = dict(bbox_head=dict(type="WithCorrelationLoss", head="FCOSHead", loss_corr=dict(
+        type="CorrelationLoss", coefficient="concordance", weight=0.2)))`` over mmdet's config of FCOS.
+    """
+
+    def __new__(cls, head: str, loss_corr: dict | None = None, **settings) -> nn.Module:
+        """Build the head."""
+        if MODELS.get(f"Correlation{head}"):
+            return MODELS.build(dict(type=f"Correlation{head}", loss_corr=loss_corr, **settings))
+        built = MODELS.build(dict(type=head, **settings))
+        if loss_corr is not None:
+            # Not a subclass from the start: some constructors ask for their exact class (DETRHead). torch's
+            # parametrizations put a class in front of a module's own in the same way.
+            built.__class__ = _with_loss(type(built))
+            built.loss_corr = MODELS.build(loss_corr)
+            built.check_fit()
+        return built
+
+
+@functools.cache
+def _with_loss(kind: type) -> type:
+    for family, mixin in FAMILIES.items():
+        if issubclass(kind, family):
+            return type(f"Correlation{kind.__name__}", (mixin, kind), {"__module__": __name__})
+    known = ", ".join(family.__name__ for family in FAMILIES)
+    raise PositivesError(kind.__name__, f"descends from none of {known}")
