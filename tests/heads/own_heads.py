@@ -1,4 +1,4 @@
-"""The heads of :mod:`corrloss.heads` that mmdet does not have, without anything of Correlation Loss in them."""
+"""The heads of :mod:`corrloss.heads` that mmdet does not have, with nothing of Correlation Loss in them."""
 
 from mmdet.models.dense_heads import ATSSHead, PAAHead, RetinaHead
 from mmdet.registry import MODELS

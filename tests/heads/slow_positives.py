@@ -48,9 +48,8 @@ def random_maps(head, third=0, spread=0.3, offsets=4):
         levels = [torch.randn(shape, generator=generator) * std for shape in shapes]
         return [level.requires_grad_() for level in levels]
 
-    return Maps(
-        maps(anchors * head.cls_out_channels, 1.5), maps(anchors * offsets, spread), maps(anchors * third, 1.0)
-    )
+    cls, reg = maps(anchors * head.cls_out_channels, 1.5), maps(anchors * offsets, spread)
+    return Maps(cls, reg, maps(anchors * third, 1.0))
 
 
 def losses_by_feat(head, maps, images, metas):
