@@ -29,8 +29,10 @@ from corrloss.suite.runs import Run
 from corrloss.suite.tables import Experiments
 
 ROOT = Path(__file__).parents[2]
-OURS = ["retinanet", "foveabox", "atss", "atss_no_aux", "paa", "paa_no_aux", "yolact", "sparse_rcnn"]
-DENSE = ["retinanet", "foveabox", "atss", "atss_no_aux"]
+RANKING = ["ap_loss_retinanet", "alrp_retinanet", "qfl_atss", "rs_atss", "gfl"]
+DENSE = ["retinanet", "foveabox", "atss", "atss_no_aux", *RANKING]
+PAA = ["paa", "paa_no_aux", "qfl_paa", "rs_paa"]
+OURS = [*DENSE, *PAA, "yolact", "sparse_rcnn"]
 # Of kinds that no experiment uses yet: mmdet's config, and what makes the detector small.
 RESNET = dict(depth=18, base_channels=16, init_cfg=None)
 TWO_STAGES = dict(
@@ -221,7 +223,7 @@ def test_candidates_are_those_of_mmdet_without_nms(detector, model_of, batch):
         torch.testing.assert_close(candidates.boxes[kept], instances.bboxes)
 
 
-@pytest.mark.parametrize("detector", ["paa", "paa_no_aux", "yolact"])
+@pytest.mark.parametrize("detector", [*PAA, "yolact"])
 def test_candidates_of_all_classes_are_the_probabilities_above_the_threshold(detector, model_of, batch):
     model = model_of(detector)
     seen, _ = seen_of(model, batch)
