@@ -1,0 +1,74 @@
+"""conda's file, the package's extras and the script that builds the environment against the one lock."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+CONDA = (ROOT / "environment.yml").read_text()
+
+
+def pins(lines):
+    """Version by name of requirements that pin one."""
+    found = {}
+    for line in lines:
+        requirement = Requirement(line)
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==", line
+        found[canonicalize_name(requirement.name)] = specifier.version
+    return found
+
+
+@pytest.fixture(scope="module")
+def lock():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return pins(line for line in lines if line and not line.startswith("#"))
+
+
+@pytest.fixture(scope="module")
+def conda():
+    return yaml.safe_load(CONDA)["dependencies"]
+
+
+def test_conda_pins_what_the_lock_pins(lock, conda):
+    (by_pip,) = (entry["pip"] for entry in conda if isinstance(entry, dict))
+    found = pins(by_pip)
+    assert found.items() <= lock.items()
+
+
+def test_conda_brings_what_mmcv_is_built_with_as_the_script_does(conda):
+    (by_pip,) = (entry["pip"] for entry in conda if isinstance(entry, dict))
+    script = (ROOT / "workflows" / "setup.sh").read_text()
+    (tools,) = re.findall(r"BUILD_TOOLS='\^\((.+)\)=='", script)
+    assert set(pins(by_pip)) == {*tools.split("|"), "torch"}
+
+
+def test_the_rest_comes_from_the_lock_itself(lock):
+    """The commands in conda's file: mmcv first, then everything of the lock and nothing else."""
+    commands = re.findall(r"pip install ([^#&\n]+)", CONDA)
+    mmcv, everything, own = (command.split() for command in commands)
+    assert mmcv[-1] == f"mmcv=={lock['mmcv']}"
+    assert everything[-2:] == ["-r", "requirements.lock"] and own[-2:] == ["-e", "."]
+    assert all("--no-deps" in command for command in (mmcv, everything, own))
+
+
+def test_one_python_everywhere(conda):
+    (python,) = (entry for entry in conda if isinstance(entry, str) and entry.startswith("python="))
+    version = python.removeprefix("python=")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"].startswith(f">={version},")
+    assert f"PYTHON:-python{version}" in (ROOT / "workflows" / "setup.sh").read_text()
+
+
+def test_the_lock_satisfies_the_extras(lock):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    for requirement in map(Requirement, wanted):
+        name = canonicalize_name(requirement.name)
+        assert name in lock, requirement
+        assert requirement.specifier.contains(lock[name]), requirement
