@@ -115,6 +115,7 @@ def load_tables(experiments: Experiments, scale: str, folder: Path) -> list[Made
         NoTableError: One is damaged.
     """
     plans = [load_table(experiments, name, scale) for name in experiments.tables]
+    plans = [plan for plan in plans if plan.kind == "results"]
     paths = {plan.name: folder / f"{plan.name}.csv" for plan in plans if plan.runs}
     made = [
         MadeTable(plan, read_table(path))

@@ -80,12 +80,13 @@ class Table:
         name: Name of its file.
         title: Heading for people.
         data: Which data set its runs stand for, ``coco`` or ``cityscapes``.
-        metrics: Columns of measured values, in order.
+        metrics: Columns of measured values, in order; none of kind ``overhead``.
         headlines: Metrics whose difference to the baseline is shown; the published figures are of the last.
         main: Whether a plain ``snakemake`` makes it.
         runs: Its runs, baselines first within each detector, seeds innermost.
         notes: What the file says of single variants, by run.
         test_dev: Data set whose test images its target also predicts, for the evaluation server; or None.
+        kind: ``results``: what its runs achieve; ``overhead``: what the loss costs in training.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Table:
     runs: tuple[Run, ...]
     notes: dict[Run, str]
     test_dev: str | None = None
+    kind: str = "results"
 
 
 def load_table(experiments: Experiments, name: str, scale: str) -> Table:
@@ -121,8 +123,9 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
             f"{experiments.folder}/tables/{name}.yaml: at data: {content['data']!r} has no data set at scale "
             f"{scale!r}; its file names {known}"
         )
-    headlines = tuple(metric for metric in content["metrics"] if metric in HEADLINES)
-    if not headlines:
+    kind, metrics = content.get("kind", "results"), tuple(content.get("metrics", ()))
+    headlines = tuple(metric for metric in metrics if metric in HEADLINES)
+    if kind == "results" and not headlines:
         raise ExperimentError(
             f"{experiments.folder}/tables/{name}.yaml: at metrics: needs one of {', '.join(HEADLINES)}: "
             "their difference to the baseline is what a table shows"
@@ -144,12 +147,13 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
         name=name,
         title=content["title"],
         data=content["data"],
-        metrics=tuple(content["metrics"]),
+        metrics=metrics,
         headlines=headlines,
         main=content.get("main", True),
         runs=tuple(notes),
         notes=notes,
         test_dev=datasets.get("test_dev") if content.get("test_dev") else None,
+        kind=kind,
     )
 
 
