@@ -23,6 +23,10 @@ Existing = typer.Option(exists=True, readable=True, help="An input file.")
 DataRoot = Annotated[Path, typer.Option(help="Folder that holds the data sets.")]
 Results = Annotated[Path, typer.Option(help="Folder of all results.")]
 Root = Annotated[Path, typer.Option(help="The project's root.")]
+Gpus = Annotated[int, typer.Option(help="How many GPUs to take where --gpu-lease is given.")]
+GpuLease = Annotated[str, typer.Option(help="Folder of locks: wait for free GPUs and use them alone.")]
+
+Spread = Annotated[str, typer.Option(help="Processes and images: see corrloss.suite.batch.Spread.")]
 
 HERE = Path()
 
@@ -41,6 +45,13 @@ def clear_errors(command: Callable) -> Callable:
             raise typer.Exit(1) from error
 
     return wrapped
+
+
+def leased(gpus: int, folder: str) -> contextlib.AbstractContextManager:
+    """GPUs of this machine for one job alone, where a folder of locks is given."""
+    from corrloss.engine.lease import lease
+
+    return lease(Path(folder), gpus, say) if folder else contextlib.nullcontext()
 
 
 def say(line: str) -> None:
@@ -124,13 +135,17 @@ def check_data(
 
 @app.command()
 @clear_errors
-def resolve(scale: Scale, data_root: DataRoot, results: Results, root: Root = HERE) -> None:
+def resolve(
+    scale: Scale, data_root: DataRoot, results: Results, root: Root = HERE, spread: Spread = ""
+) -> None:
     """Write the resolved config of every run of a scale into the run's folder."""
     from corrloss.files import written_aside
+    from corrloss.suite import batch
     from corrloss.suite.configs import dump
     from corrloss.suite.matrix import load_matrix
 
-    for planned in load_matrix(root, scale, data_root, results).planned.values():
+    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
+    for planned in matrix.planned.values():
         with written_aside(planned.run.folder(results) / "config.py") as aside:
             aside.write_text(dump(planned.config), encoding="utf-8")
 
@@ -142,12 +157,15 @@ def train(
     work_dir: Annotated[Path, typer.Option(help="Folder for checkpoints.")],
     weights: Annotated[Path, typer.Option(help="Where the weights go.")],
     report: Annotated[Path, typer.Option(help="Where seconds, memory and loss curve go.")],
+    gpus: Gpus = 0,
+    gpu_lease: GpuLease = "",
 ) -> None:
     """Train one run."""
-    from corrloss.engine.train import train as train_run
+    with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
+        from corrloss.engine.train import Places  # not earlier: what it imports asks CUDA for devices
+        from corrloss.engine.train import train as train_run
 
-    with contextlib.redirect_stdout(sys.stderr):
-        train_run(config, work_dir, weights, report, say)
+        train_run(Places(config, work_dir, weights, report), say)
 
 
 @app.command()
@@ -155,17 +173,20 @@ def train(
 def predict(
     config: Annotated[Path, Existing],
     weights: Annotated[Path, Existing],
+    training: Annotated[Path, Existing],
     detections: Annotated[
         Path,
         typer.Option(help="Where the boxes go; masks and what post-processing started from go beside them."),
     ],
     report: Annotated[Path, typer.Option(help="Where seconds and memory go.")],
+    gpus: Gpus = 0,
+    gpu_lease: GpuLease = "",
 ) -> None:
     """Detect objects in the test images with the weights of one run."""
-    from corrloss.engine.predict import predict as predict_run
+    with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
+        from corrloss.engine.predict import predict as predict_run  # not earlier, as in train
 
-    with contextlib.redirect_stdout(sys.stderr):
-        predict_run(config, weights, detections, report, say, candidates=detections.parent)
+        predict_run(config, weights, training, detections, report, say, candidates=detections.parent)
 
 
 @app.command()
@@ -204,21 +225,27 @@ def evaluate(
 ) -> None:
     """Measure the detections of one run; write its record and, beside it, its bootstrap replicates."""
     from corrloss.analysis.record import make_record, write_replicates
+    from corrloss.engine.lock import exclusive
     from corrloss.files import write_json
 
-    write_replicates(folder, annotations)
-    write_json(record, make_record(run, config_hash, folder, annotations, ap))
+    with exclusive(folder, say):
+        write_replicates(folder, annotations)
+        write_json(record, make_record(run, config_hash, folder, annotations, ap))
 
 
 @app.command()
 @clear_errors
-def collect(scale: Scale, data_root: DataRoot, results: Results, out: Path, root: Root = HERE) -> None:
+def collect(
+    scale: Scale, data_root: DataRoot, results: Results, out: Path, root: Root = HERE, spread: Spread = ""
+) -> None:
     """Gather the records of all finished runs of a scale into runs.csv."""
     from corrloss.files import written_aside
+    from corrloss.suite import batch
     from corrloss.suite.matrix import load_matrix
     from corrloss.tables.records import read_finished, runs_frame
 
-    frame = runs_frame(read_finished(load_matrix(root, scale, data_root, results), results))
+    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
+    frame = runs_frame(read_finished(matrix, results))
     with written_aside(out) as aside:
         frame.to_csv(aside, index=False, float_format="%.6g")
 
@@ -271,6 +298,71 @@ def report(
     data = {name: load_data_set(data_root, settings[name]) for name in names}
     with written_aside(out) as aside:
         aside.write_text(render(scale, tables, finished, data), encoding="utf-8")
+
+
+@app.command()
+@clear_errors
+def cost(
+    scale: Scale,
+    data_root: DataRoot,
+    results: Results,
+    root: Root = HERE,
+    spread: Spread = "",
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that train side by side; 0: those of one run.")] = 0,
+) -> None:
+    """Print what each table costs: GPU hours, days, disk; from finished runs where there are any."""
+    from corrloss.suite import batch
+    from corrloss.suite.matrix import load_matrix
+    from corrloss.tables import cost as costs
+
+    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
+    seconds = costs.load_seconds(root / "experiments" / "reference" / "seconds.csv")
+    gpus = gpus or max(planned.config["bench"]["gpus"] or 1 for planned in matrix.planned.values())
+    print(costs.to_text(matrix, costs.run_costs(matrix, seconds, results), gpus))
+
+
+@app.command()
+@clear_errors
+def overhead(
+    name: str,
+    scale: Scale,
+    data_root: DataRoot,
+    results: Results,
+    out: Path,
+    root: Root = HERE,
+    spread: Spread = "",
+    steps: Annotated[int, typer.Option(min=2, help="Training steps of each model that are timed.")] = 40,
+    gpus: Gpus = 0,
+    gpu_lease: GpuLease = "",
+) -> None:
+    """Time training with and without the loss; make the table as CSV and, beside it, Markdown."""
+    import itertools
+
+    import pandas as pd
+
+    from corrloss.files import written_aside
+    from corrloss.suite import batch
+    from corrloss.suite.matrix import load_matrix
+    from corrloss.tables.overhead import overhead_rows, to_markdown
+    from corrloss.tables.reference import load_reference
+
+    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
+    plan = matrix.tables[name]
+    reference = load_reference(root / "experiments" / "reference" / "paper.csv")
+    rows = []
+    with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
+        from corrloss.engine.overhead import clock, measure  # not earlier, as in train
+
+        for _, group in itertools.groupby(plan.runs, key=lambda run: run.detector):
+            runs = list(group)
+            timings = measure([matrix.planned[run.name].config for run in runs], steps, say)
+            rows += overhead_rows(runs, timings, reference)
+        timed = clock()
+    frame = pd.DataFrame(rows)
+    with written_aside(out) as aside:
+        frame.to_csv(aside, index=False, float_format="%.6g")
+    with written_aside(out.with_suffix(".md")) as aside:
+        aside.write_text(to_markdown(frame, plan.title, timed), encoding="utf-8")
 
 
 @app.command()

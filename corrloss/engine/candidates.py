@@ -8,7 +8,7 @@ among its own `nms_pre` best take part; :mod:`corrloss.engine.postprocessing` sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -73,7 +73,7 @@ class CandidateKeeper:
     def __init__(self, ground_truth: GroundTruth, category_ids: Sequence[int]) -> None:
         self._category_ids = np.asarray(category_ids, dtype=np.int64)
         self._truths = truths_by_image(ground_truth, self._category_ids)
-        self._positives = [np.empty(0, _COLUMNS)]
+        self._positives: list[np.ndarray] = []
         self._bounds: dict[str, list[tuple[int, Outcome]]] = {order: [] for order in ORDERS}
         self._unconfirmed: dict[int, Outcome] = {}
         self._n_seen = 0
@@ -101,13 +101,11 @@ class CandidateKeeper:
         """
         if self._problem or not self._n_seen:
             raise CandidatesUnavailable(self._problem or "no post-processing of a known kind was seen")
-        columns = np.concatenate(self._positives)
-        with written_aside(folder / POSITIVES) as aside, aside.open("wb") as file:
-            np.savez_compressed(file, min_iou=MIN_IOU, **{name: columns[name] for name in _COLUMNS.names})
-        for order, name in BOUNDS.items():
-            entries = (entry for bound in self._bounds[order] for entry in self._coco_entries(*bound))
-            with written_aside(folder / name) as aside:
-                aside.write_text("[" + ",\n".join(map(json.dumps, entries)) + "]\n", encoding="utf-8")
+        bounds = {
+            order: (entry for bound in self._bounds[order] for entry in self._coco_entries(*bound))
+            for order in ORDERS
+        }
+        write_candidates(folder, self._positives, bounds)
 
     def _keep(self, meta: dict, candidates: Candidates, outcome: Outcome, again: Again) -> None:
         image_id = meta["img_id"]
@@ -161,6 +159,22 @@ class CandidateKeeper:
             }
             for (x1, y1, x2, y2), score, category in rows
         ]
+
+
+def write_candidates(folder: Path, positives: list[np.ndarray], bounds: dict[str, Iterable[dict]]) -> None:
+    """Write the files that :meth:`CandidateKeeper.write` describes.
+
+    Args:
+        folder: Where they go.
+        positives: Parts of the positives, each in the columns of that file.
+        bounds: Detections in COCO's result format, by the order of their scores.
+    """
+    columns = np.concatenate([np.empty(0, _COLUMNS), *positives])
+    with written_aside(folder / POSITIVES) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, min_iou=MIN_IOU, **{name: columns[name] for name in _COLUMNS.names})
+    for order, name in BOUNDS.items():
+        with written_aside(folder / name) as aside:
+            aside.write_text("[" + ",\n".join(map(json.dumps, bounds[order])) + "]\n", encoding="utf-8")
 
 
 def truths_by_image(ground_truth: GroundTruth, category_ids: np.ndarray) -> dict[int, Truth]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 REPORT_SECONDS = 10.0
+#: A loss is exploding at this multiple of its running mean.
+EXPLOSION = 1000.0
+#: Iterations between two looks at the losses on a GPU, each of which waits for it.
+LOOK_EVERY = 50
 
 
 class ProgressHook(Hook):
@@ -76,6 +82,53 @@ class CurveHook(Hook):
             means = {name: float(total) / self._count for name, total in self._sums.items()}
             self.curve.append({"iteration": done, **means})
             self._sums, self._count = {}, 0
+
+    def state(self) -> dict:
+        """All that the curve goes on from, in plain types and tensors."""
+        return {"curve": list(self.curve), "sums": dict(self._sums), "count": self._count}
+
+    def set_state(self, state: dict) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.curve, self._sums, self._count = list(state["curve"]), dict(state["sums"]), state["count"]
+
+
+class TrainingDiverged(ArithmeticError):
+    """A loss is no finite number any more, or has exploded; the message names iteration and terms."""
+
+
+class DivergenceHook(Hook):
+    """Stops a training whose loss is no finite number or has exploded.
+
+    On a GPU the losses are looked at every :data:`LOOK_EVERY` iterations, for each look waits for the device;
+    the message names the iteration at which it happened all the same.
+    """
+
+    priority = "HIGHEST"  # before a broken model is drawn into a curve or a checkpoint
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[int, dict]] = []
+        self._mean: float | None = None
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Look at the losses when it is time.
+
+        Raises:
+            TrainingDiverged: One of them is no finite number or has exploded.
+        """
+        self._pending.append((runner.iter + 1, {name: term.detach() for name, term in outputs.items()}))
+        last = batch_idx + 1 == len(runner.train_dataloader)
+        if last or not outputs["loss"].is_cuda or len(self._pending) == LOOK_EVERY:
+            self._look()
+
+    def _look(self) -> None:
+        pending, self._pending = self._pending, []
+        losses = torch.stack([terms["loss"] for _, terms in pending]).tolist()
+        for (iteration, terms), loss in zip(pending, losses, strict=True):
+            if not math.isfinite(loss) or (self._mean and loss > EXPLOSION * self._mean):
+                shown = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+                kind = "exploded" if math.isfinite(loss) else "is no finite number"
+                raise TrainingDiverged(f"the loss {kind} at iteration {iteration}: {shown}")
+            self._mean = loss if self._mean is None else 0.98 * self._mean + 0.02 * loss
 
 
 def _clock(seconds: float) -> str:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 
-class RunInUseError(ValueError):
-    """Another process is at work on this run's folder."""
-
-
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder's lock while the block runs; the system releases it when the process dies.
+
+    While another process holds it, such as a training that outlived its Snakemake, this one waits.
 
     Args:
         folder: Made if it is not there.
-
-    Raises:
-        RunInUseError: Another process holds it, such as a training that outlived its Snakemake.
+        say: Told once if there is to be waited, and for what.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
     try:
-        lock = FileLock(folder / ".lock").acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
-        raise RunInUseError(
-            f"{folder}: another process is at work on this run; wait for it, or end it (fuser {folder}/.lock)"
-        ) from None
-    with lock:
+        say(
+            f"{folder}: another process is at work on this run; waiting for it (fuser {folder}/.lock shows which)"
+        )
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

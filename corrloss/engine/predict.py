@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +20,8 @@ from mmengine.runner import Runner
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.analysis.coco import load_ground_truth
-from corrloss.engine.candidates import CandidateKeeper, CandidatesUnavailable
+from corrloss.engine.candidates import BOUNDS, CandidateKeeper, CandidatesUnavailable, write_candidates
+from corrloss.engine.lock import exclusive
 from corrloss.engine.surroundings import peak_memory_mb, surroundings
 from corrloss.files import write_json, written_aside
 
@@ -45,16 +48,18 @@ class PredictionProgressHook(Hook):
 def predict(
     config_path: Path,
     weights: Path,
+    training: Path,
     detections: Path,
     report: Path,
     say: Callable[[str], None],
     candidates: Path | None = None,
 ) -> None:
-    """Write the detections of a trained run on its test images.
+    """Write the detections of a trained run on its test images; none of a run whose training failed.
 
     Args:
         config_path: The run's resolved config.
         weights: State dict that :func:`corrloss.engine.train.train` kept.
+        training: The report that it wrote.
         detections: Where the boxes go: a list of ``image_id, category_id, bbox, score`` with boxes
             ``x, y, width, height`` in pixels of the original image. Masks, where the detector has
             them, go beside it with ``bbox`` in the name turned into ``segm``.
@@ -70,6 +75,26 @@ def predict(
     config = Config.fromfile(str(config_path))
     torch.set_num_threads(config.bench.threads)
     kinds = ["bbox", "segm"] if config.bench.masks else ["bbox"]
+    with exclusive(report.parent, say):
+        if "failed" in json.loads(training.read_text(encoding="utf-8")):
+            _write_nothing(detections, kinds, candidates)
+            write_json(report, _report(0.0))
+        else:
+            seconds = _predict(config, weights, kinds, detections, say, candidates)
+            write_json(report, _report(seconds))
+
+
+def _predict(
+    config: Config,
+    weights: Path,
+    kinds: list[str],
+    detections: Path,
+    say: Callable[[str], None],
+    candidates: Path | None,
+) -> float:
+    """Write what the model detects; returns the seconds that took."""
+    for left in detections.parent.glob(".predict-*"):  # of a process that was killed; this one has the lock
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=detections.parent, prefix=".predict-") as scratch:
         runner = _build_runner(config, Path(scratch), kinds, say)
         load_weights(runner.model, weights)
@@ -79,15 +104,28 @@ def predict(
             runner.test()
         seconds = time.monotonic() - start
         for kind in kinds:
-            place = detections.with_name(detections.name.replace("bbox", kind))
-            with written_aside(place) as aside:
+            with written_aside(_place(detections, kind)) as aside:
                 (Path(scratch) / f"detections.{kind}.json").replace(aside)
     if keeper:
         _write_candidates(keeper, candidates, config.bench.run, say)
-    write_json(
-        report,
-        {"predict_seconds": seconds, "peak_memory_mb": peak_memory_mb(), "surroundings": surroundings()},
-    )
+    return seconds
+
+
+def _place(detections: Path, kind: str) -> Path:
+    return detections.with_name(detections.name.replace("bbox", kind))
+
+
+def _report(seconds: float) -> dict:
+    return {"predict_seconds": seconds, "peak_memory_mb": peak_memory_mb(), "surroundings": surroundings()}
+
+
+def _write_nothing(detections: Path, kinds: list[str], candidates: Path | None) -> None:
+    """Write the files of a run without detections: what follows in the pipeline finds them."""
+    for kind in kinds:
+        with written_aside(_place(detections, kind)) as aside:
+            aside.write_text("[]\n", encoding="utf-8")
+    if candidates:
+        write_candidates(candidates, [], {order: [] for order in BOUNDS})
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

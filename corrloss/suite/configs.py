@@ -12,6 +12,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from corrloss.suite.batch import RECIPE, Spread
+from corrloss.suite.code import code_of
 from corrloss.suite.detectors import read_settings
 from corrloss.suite.pretrained import use_local_weights
 from corrloss.suite.runs import Run
@@ -35,7 +37,9 @@ OWN_KEYS = ("channels_last", "epochs")
 LOCAL = ("data_root", "num_workers", "persistent_workers", "backend_args", "pretrained")
 
 
-def resolve(experiments: Experiments, run: Run, data_root: Path, cache: Path | None = None) -> dict:
+def resolve(
+    experiments: Experiments, run: Run, data_root: Path, cache: Path | None = None, spread: Spread = RECIPE
+) -> dict:
     """Build the config of one run.
 
     The detector's file comes first, then the data set, the scale, the detector's own sections for that
@@ -46,18 +50,21 @@ def resolve(experiments: Experiments, run: Run, data_root: Path, cache: Path | N
         run: What to resolve.
         data_root: Folder that holds the data sets.
         cache: Folder for loaded config files, see :func:`corrloss.suite.detectors.load_settings`.
+        spread: How the batch is spread over processes.
 
     Returns:
         A plain dict: mmdet's config keys, and ``bench`` with what mmdet does not know (processes,
-        threads, GPUs, whether there are masks, the run's name).
+        threads, GPUs, whether there are masks, the run's name, a digest of the code of its heads and losses).
 
     Raises:
-        ExperimentError: A file is missing or broken; the message names it.
+        ExperimentError: A file is missing or broken, or the spread does not fit; the message names it.
     """
     config = copy.deepcopy(_without_loss(experiments, run.scale, run.dataset, run.detector, data_root, cache))
     correlation = read_settings(experiments, "detector", run.detector, cache)["correlation"]
+    spread.apply(config, run.name)
     _set_loss(config, run, correlation, experiments.folder / "detectors" / f"{run.detector}.py")
     config["randomness"] = {"seed": run.seed}
+    config["bench"]["code"] = code_of(config["model"])
     config["bench"]["run"] = run.name
     return config
 
@@ -208,7 +215,10 @@ def _nodes(node: object) -> Iterator[dict]:
 
 def _set_loss(config: dict, run: Run, correlation: dict, path: Path) -> None:
     for head in _heads_at(config, correlation["at"], path):
-        head["type"] = correlation["head"]
+        if "head" in correlation:
+            head["type"] = correlation["head"]
+        elif not run.is_baseline:  # no adapter: mmdet's own head, watched
+            head["type"], head["head"] = "WithCorrelationLoss", head["type"]
         if not run.is_baseline:
             head["loss_corr"] = {
                 "type": "CorrelationLoss",

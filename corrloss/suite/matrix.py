@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from corrloss.suite.batch import RECIPE, Spread
 from corrloss.suite.configs import config_hash, resolve
 from corrloss.suite.detectors import read_settings
 from corrloss.suite.runs import Run
@@ -38,7 +39,7 @@ class Matrix:
     datasets: dict[str, dict]
 
 
-def load_matrix(root: Path, scale: str, data_root: Path, results: Path) -> Matrix:
+def load_matrix(root: Path, scale: str, data_root: Path, results: Path, spread: Spread = RECIPE) -> Matrix:
     """Read, validate and resolve all of ``experiments/`` for one scale.
 
     Args:
@@ -46,6 +47,7 @@ def load_matrix(root: Path, scale: str, data_root: Path, results: Path) -> Matri
         scale: Name of the scale.
         data_root: Folder that holds the data sets.
         results: Folder of all results; loaded config files are kept in ``.cache`` below it.
+        spread: How the batch of each run is spread over processes.
 
     Raises:
         ExperimentError: Any of the files is broken; the message names it.
@@ -58,7 +60,7 @@ def load_matrix(root: Path, scale: str, data_root: Path, results: Path) -> Matri
         raise ExperimentError(f"{experiments.folder / 'tables'}: no table has a run at scale {scale!r}")
     planned = {}
     for name, run in runs.items():
-        config = resolve(experiments, run, data_root, cache)
+        config = resolve(experiments, run, data_root, cache, spread)
         planned[name] = Planned(run, config, config_hash(config))
     datasets = {
         name: read_settings(experiments, "dataset", name, cache)

@@ -1,7 +1,9 @@
-"""A training that was cut off goes on as if it had not been."""
+"""A training that was cut off at any instant goes on as if it had not been."""
 
 import random
-from pathlib import Path
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,15 +11,9 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine import train as training
-from corrloss.engine.lock import RunInUseError, exclusive
-from corrloss.engine.resume import random_states, set_random_states
-from corrloss.suite.configs import dump, resolve
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Experiments
-
-ROOT = Path(__file__).parents[2]
+from corrloss.engine.hooks import CurveHook
+from corrloss.engine.resume import ResumeHook, checkpoints, newest_whole, random_states, set_random_states
 
 
 class Cut(Exception):
@@ -27,6 +23,8 @@ class Cut(Exception):
 class CutAt(Hook):
     """Raises after an iteration, as a killed process would stop."""
 
+    priority = "LOWEST"
+
     def __init__(self, iteration):
         self.iteration = iteration
 
@@ -35,57 +33,136 @@ class CutAt(Hook):
             raise Cut
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("resume")
-    make_mini_coco(folder / "smoke_coco", train_images=12, val_images=4)
-    run = Run("smoke", "smoke_coco", "retinanet", "concordance", 0.2, 0)
-    settings = resolve(Experiments(ROOT), run, folder)
-    settings["train_cfg"]["max_epochs"] = 3
-    path = folder / "config.py"
-    path.write_text(dump(settings))
-    return path
+def places(config, folder):
+    return training.Places(config, folder / "work", folder / "weights.pth", folder / "training.json")
 
 
-def weights_after(config, folder, cut_at=None):
-    """Final weights of a training; cut off at an iteration and started again where one is given."""
-    where = (folder / "work", folder / "weights.pth", folder / "training.json")
-    if cut_at is not None:
-        loaded = Config.fromfile(str(config))
-        curve = training.CurveHook()
-        hooks = [CutAt(cut_at), curve, training.ResumeHook(curve)]
-        runner = training.build_runner(loaded, where[0], hooks)
-        runner.model.to(memory_format=torch.channels_last)
-        with pytest.raises(Cut):
-            runner.train()
-    training.train(config, *where, say=lambda line: None)
-    return torch.load(where[1], weights_only=True)
+def cut_off(config, folder, iteration, every):
+    """Train from the newest checkpoint to an iteration, with a checkpoint every few iterations."""
+    loaded = Config.fromfile(str(config))
+    work_dir = places(config, folder).work_dir
+    work_dir.mkdir(parents=True, exist_ok=True)
+    curve = CurveHook()
+    hooks = [curve, ResumeHook(work_dir, curve, every), CutAt(iteration)]
+    runner = training.build_runner(loaded, work_dir, hooks, newest_whole(work_dir, print))
+    runner.model.to(memory_format=torch.channels_last)
+    with pytest.raises(Cut):
+        runner.train()
 
 
-def test_a_training_cut_off_in_its_second_epoch_ends_with_the_same_weights(config, tmp_path):
-    whole = weights_after(config, tmp_path / "whole")
-    resumed = weights_after(config, tmp_path / "cut", cut_at=5)  # 3 iterations an epoch
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    checkpoint = torch.load(tmp_path / "cut" / "work" / "epoch_3.pth", weights_only=True)
-    assert [point["iteration"] for point in checkpoint["curve"]] == list(range(1, 10))
+def finished(config, folder):
+    """Weights and loss curve of a training, from the newest checkpoint to its end."""
+    where = places(config, folder)
+    training.train(where, say=lambda line: None)
+    last = torch.load(checkpoints(where.work_dir)[0], weights_only=True)
+    return torch.load(where.weights, weights_only=True), last["bench"]["curve"]["curve"]
 
 
-def test_the_same_seed_gives_the_same_weights_twice(config, tmp_path):
-    first, second = (weights_after(config, tmp_path / name) for name in ("first", "second"))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_second_process_on_the_same_run_is_refused(config, tmp_path):
-    with exclusive(tmp_path / "work"), pytest.raises(RunInUseError, match="another process"):
-        weights_after(config, tmp_path)
+@pytest.fixture(scope="module", params=[0, 2], ids=["in the process", "two workers"])
+def whole(request, smoke_config, tmp_path_factory):
+    """Config, weights and curve of a training that nobody cut off; images loaded with or without workers."""
+
+    def set_workers(settings):
+        settings["train_dataloader"]["num_workers"] = request.param
+
+    config = smoke_config(f"workers{request.param}", set_workers)
+    return config, *finished(config, tmp_path_factory.mktemp("whole"))
 
 
-def test_a_recipe_for_several_processes_is_refused(tmp_path):
-    settings = resolve(Experiments(ROOT), Run("paper", "coco", "atss", "none", 0.0, 0), tmp_path)
-    (tmp_path / "config.py").write_text(dump(settings))
-    with pytest.raises(training.ProcessesError, match="4 processes"):
-        weights_after(tmp_path / "config.py", tmp_path)
+@pytest.mark.parametrize(
+    ("cuts", "every"),
+    [([5], 1000), ([5], 1), ([2, 4, 8], 1), ([3, 6], 2), ([1], 1000)],
+    ids=["from an epoch's end", "within an epoch", "three times", "at epochs' ends", "before any checkpoint"],
+)
+def test_a_training_cut_off_ends_with_the_same_weights_and_curve(whole, tmp_path, cuts, every):
+    config, weights, curve = whole
+    for cut in cuts:
+        cut_off(config, tmp_path, cut, every)
+    resumed, resumed_curve = finished(config, tmp_path)
+    assert same(weights, resumed)
+    assert resumed_curve == curve
+
+
+def test_the_same_seed_gives_the_same_weights_twice(whole, tmp_path):
+    config, weights, curve = whole
+    again, again_curve = finished(config, tmp_path)
+    assert same(weights, again) and curve == again_curve
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "a flipped byte", "no checkpoint"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(smoke_config, tmp_path, damage):
+    config = smoke_config("damaged")
+    weights, _ = finished(config, tmp_path / "whole")
+    cut_off(config, tmp_path / "cut", iteration=8, every=1)
+    work_dir = places(config, tmp_path / "cut").work_dir
+    newest, before = checkpoints(work_dir)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed = {
+        "truncated": newest.read_bytes()[:-1000],
+        "empty": b"",
+        "a flipped byte": bytes(content),
+        "no checkpoint": b"not a checkpoint",
+    }
+    newest.write_bytes(changed[damage])
+    said = []
+    assert newest_whole(work_dir, said.append) == before
+    assert newest.name in said[0] and "damaged" in said[0] and newest.with_suffix(".damaged").exists()
+    assert same(weights, finished(config, tmp_path / "cut")[0])
+
+
+def test_the_two_newest_checkpoints_are_kept_and_one_at_the_end(smoke_config, tmp_path):
+    config = smoke_config("kept")
+    cut_off(config, tmp_path, iteration=8, every=1)
+    work_dir = places(config, tmp_path).work_dir
+    assert [path.name for path in checkpoints(work_dir)] == ["iter_000000007.pth", "iter_000000006.pth"]
+    finished(config, tmp_path)
+    assert [path.name for path in checkpoints(work_dir)] == ["iter_000000009.pth"]
+    left = {path.name for path in work_dir.iterdir()}
+    assert left == {"iter_000000009.pth", "starts.txt", ".lock"}
+
+
+def test_a_finished_training_whose_weights_were_lost_trains_nothing_again(smoke_config, tmp_path):
+    config = smoke_config("lost")
+    weights, curve = finished(config, tmp_path)
+    places(config, tmp_path).weights.unlink()
+    again, again_curve = finished(config, tmp_path)
+    assert same(weights, again) and curve == again_curve
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_instants_change_no_bit(smoke_config, tmp_path):
+    """SIGKILL to a real process, at instants drawn from its life; the last ones while it writes checkpoints."""
+
+    def longer(settings):
+        settings["train_cfg"]["max_epochs"] = 8
+
+    config = smoke_config("killed", longer)
+    weights, _ = finished(config, tmp_path / "whole")
+    where = places(config, tmp_path / "killed")
+    command = [sys.executable, "-m", "corrloss.cli", "train", *where.as_arguments()]
+    generator = random.Random(0)
+    in_training, in_writing = 0, 0
+    for kill in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started = time.monotonic()
+        wanted = "*.part" if kill >= 5 else "starts.txt"
+        deadline = generator.uniform(8, 11)
+        while process.poll() is None and time.monotonic() - started < 60:
+            writing = kill >= 5 and any(where.work_dir.glob(f".{wanted}"))
+            if writing or (kill < 5 and time.monotonic() - started > deadline):
+                break
+        in_writing += kill >= 5 and process.poll() is None
+        in_training += kill < 5 and process.poll() is None
+        process.kill()
+        process.wait()
+    assert in_training >= 1 and in_writing >= 1  # else this tested nothing
+    assert same(weights, finished(config, tmp_path / "killed")[0])
+    assert '"resumes": 10' in where.report.read_text()
 
 
 def test_random_states_come_back():

@@ -3,9 +3,11 @@ import shlex
 import shutil
 from pathlib import Path
 
+from corrloss.suite.batch import Spread
+from corrloss.suite.identity import note_identities
+from corrloss.analysis.ap import BACKENDS
 from corrloss.suite.matrix import load_matrix
 from corrloss.suite.schema import ExperimentError
-from corrloss.analysis.ap import BACKENDS
 
 SCALE = str(config.get("scale", "mini"))
 DATA_ROOT = Path(config.get("data_root", "data"))
@@ -14,12 +16,15 @@ ROOT = Path(workflow.basedir)
 # Which tool computes AP: both give the same figures, pycocotools is the reference and slow.
 AP_TOOL = str(config.get("ap", "hotcoco"))
 if AP_TOOL not in BACKENDS:
-    raise WorkflowError(
-        f"--config ap={AP_TOOL}: choose one of {', '.join(BACKENDS)}"
-    )
+    raise WorkflowError(f"--config ap={AP_TOOL}: choose one of {', '.join(BACKENDS)}")
+
+SPREAD_SETTINGS = ("processes", "images_per_process", "rescale_lr")
 
 try:
-    MATRIX = load_matrix(ROOT, SCALE, DATA_ROOT, RESULTS)
+    SPREAD = Spread.of(
+        {name: config[name] for name in SPREAD_SETTINGS if name in config}
+    )
+    MATRIX = load_matrix(ROOT, SCALE, DATA_ROOT, RESULTS, SPREAD)
 except ExperimentError as error:
     raise WorkflowError(f"experiments/ cannot be run:\n{error}")
 
@@ -39,11 +44,21 @@ SETTINGS = shlex.join(
         str(ROOT),
     ]
 )
+# The same for commands that need the runs' resolved configs.
+MATRIX_SETTINGS = f"{SETTINGS} --spread {shlex.quote(str(SPREAD))}"
 
 MAIN_TABLES = [
     name for name, table in MATRIX.tables.items() if table.main and table.runs
 ]
-ALL_TABLES = [name for name, table in MATRIX.tables.items() if table.runs]
+ALL_TABLES = [
+    name
+    for name, table in MATRIX.tables.items()
+    if table.runs and table.kind == "results"
+]
+# They need no finished run.
+OVERHEAD_TABLES = [
+    name for name, table in MATRIX.tables.items() if table.runs and table.kind == "overhead"
+]
 ANALYSIS_TABLES = [name for name in ALL_TABLES if name not in MAIN_TABLES]
 # Detectors with and without masks, as patterns: they differ in the files that they leave.
 WITH_MASKS, WITHOUT_MASKS = (
@@ -68,6 +83,11 @@ PRETRAINED = {
     for p in MATRIX.planned.values()
     for name, url in p.config["bench"]["pretrained"].items()
 }
+
+for dataset_name, dataset_settings in MATRIX.datasets.items():
+    note_identities(
+        dataset_settings, DATA_ROOT, OUT / "data", dataset_name, RESULTS / ".cache"
+    )
 
 
 def planned(wildcards):
@@ -141,6 +161,7 @@ def test_dev_files(table):
 def requested_tables():
     """Tables that the command line asks for; all of them for targets that are not tables."""
     targets = set(workflow.dag_settings.targets) or {"main"}
+    targets -= set(OVERHEAD_TABLES)
     of_main = targets & {"main", "report", f"{OUT}/report.html"}
     of_analysis = targets & {"analysis"}
     named = [

@@ -99,6 +99,6 @@ rule resolve:
         runtime=10,
     params:
         hashes=[planned.hash for planned in MATRIX.planned.values()],
-        settings=SETTINGS,
+        settings=MATRIX_SETTINGS,
     shell:
         "corrloss resolve {params.settings} > {log} 2>&1"

@@ -7,6 +7,7 @@ rule evaluate:
         f"{RUN}/positives.npz",
         f"{RUN}/detections_best.bbox.json",
         f"{RUN}/detections_worst.bbox.json",
+        f"{OUT}/data/{{dataset}}.test.identity",
         data=ancient(f"{OUT}/data/{{dataset}}.json"),
     output:
         record=f"{RUN}/record.json",

@@ -20,7 +20,7 @@ rule runs:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=SETTINGS,
+        settings=MATRIX_SETTINGS,
     shell:
         "corrloss collect {params.settings} {output:q} > {log:q} 2>&1"
 
@@ -67,7 +67,7 @@ rule analysis:
 
 rule all:
     input:
-        expand(f"{OUT}/tables/{{table}}.csv", table=ALL_TABLES),
+        expand(f"{OUT}/tables/{{table}}.csv", table=ALL_TABLES + OVERHEAD_TABLES),
         f"{OUT}/runs.csv",
 
 

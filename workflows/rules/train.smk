@@ -2,6 +2,7 @@
 # rest to the log.
 rule train:
     input:
+        f"{OUT}/data/{{dataset}}.train.identity",
         config=ancient(f"{RUN}/config.py"),
         data=ancient(f"{OUT}/data/{{dataset}}.json"),
         pretrained=ancient(run_pretrained),
@@ -16,7 +17,8 @@ rule train:
         "../../environment.yml"
     threads: run_threads
     resources:
-        gpus=run_gpus,
+        gpu=run_gpus,
+        gpu_lease="",  # a folder of locks, see the workstation profile
         mem_mb=4000,
         runtime=2880,
     params:
@@ -28,13 +30,16 @@ rule train:
         ),
     shell:
         "corrloss train --config {input.config:q} --work-dir {params.work_dir:q}"
-        " --weights {output.weights:q} --report {output.report:q} 2> {log:q}"
+        " --weights {output.weights:q} --report {output.report:q}"
+        " --gpus {resources.gpu} --gpu-lease {resources.gpu_lease:q} 2> {log:q}"
 
 
 rule predict:
     input:
+        f"{OUT}/data/{{dataset}}.test.identity",
         config=ancient(f"{RUN}/config.py"),
         weights=f"{RUN}/weights.pth",
+        training=f"{RUN}/training.json",
         data=ancient(f"{OUT}/data/{{dataset}}.json"),
     output:
         detections=f"{RUN}/detections.bbox.json",
@@ -52,12 +57,14 @@ rule predict:
         "../../environment.yml"
     threads: MAX_THREADS
     resources:
-        gpus=lambda wildcards: min(1, run_gpus(wildcards)),
+        gpu=lambda wildcards: min(1, run_gpus(wildcards)),
+        gpu_lease="",
         mem_mb=4000,
         runtime=240,
     shell:
         "corrloss predict --config {input.config:q} --weights {input.weights:q}"
-        " --detections {output.detections:q} --report {output.report:q} 2> {log:q}"
+        " --training {input.training:q} --detections {output.detections:q} --report {output.report:q}"
+        " --gpus {resources.gpu} --gpu-lease {resources.gpu_lease:q} 2> {log:q}"
 
 
 use rule predict as predict_masks with:

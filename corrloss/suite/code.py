@@ -1,0 +1,95 @@
+"""What of this package's code decides a run: a digest that a comment, a docstring or a message elsewhere leaves as it is.
+
+Files are parsed, not imported: the workflow plans with this, and importing the heads takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+#: Where a config's `type` may name a class of this package.
+HOMES = ("loss.py", "heads/*.py", "ranking/*.py")
+
+
+def code_of(model: object) -> str:
+    """Digest of the code behind the heads and losses that a model's config names.
+
+    It covers the modules that define them and what these import of this package. A run without the loss so
+    does not depend on the loss.
+
+    Args:
+        model: The ``model`` of a config: dicts and lists, classes by their names under ``type``.
+
+    Returns:
+        Twelve hexadecimal digits; empty where the model uses no code of this package.
+    """
+    homes = _homes()
+    modules = sorted({homes[name] for name in _types(model) if name in homes})
+    return digest_of(modules) if modules else ""
+
+
+def digest_of(modules: Iterable[Path]) -> str:
+    """Digest of modules and all that they import of this package, without comments and docstrings."""
+    reached: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += _imported(module)
+    digest = hashlib.sha256()
+    for module in sorted(reached):
+        digest.update(f"{module.relative_to(PACKAGE)}\0{_meaning(module)}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def _homes() -> dict[str, Path]:
+    """Module of each class of this package that a config may name."""
+    files = sorted(path for home in HOMES for path in PACKAGE.glob(home))
+    return {
+        node.name: path for path in files for node in ast.walk(_tree(path)) if isinstance(node, ast.ClassDef)
+    }
+
+
+def _types(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "type" and isinstance(value, str))
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+    for value in values:
+        yield from _types(value)
+
+
+@functools.cache
+def _imported(module: Path) -> tuple[Path, ...]:
+    """Modules of this package that a module imports; what a package's ``__init__`` gathers is left out."""
+    names = []
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    files = (PACKAGE.parent / f"{name.replace('.', '/')}.py" for name in names)
+    return tuple(file for file in files if file.is_relative_to(PACKAGE) and file.is_file())
+
+
+@functools.cache
+def _meaning(module: Path) -> str:
+    """A module's syntax tree as text, without docstrings."""
+    tree = _tree(module)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"), str(module))
