@@ -24,9 +24,7 @@ def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(
-            f"{folder}: another process is at work on this run; waiting for it (fuser {folder}/.lock shows which)"
-        )
+        say(f"{folder}: another process is at work on this run; waiting for it (fuser {folder}/.lock)")
         lock.acquire()
     try:
         yield

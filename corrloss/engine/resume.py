@@ -129,9 +129,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 def seed_loading_worker(worker_id: int) -> None:
     """Seed a process that loads images by the epoch's random state, its number and the training process's.
 
-    mmengine's own function seeds workers by the run's seed alone: in each epoch alike, unless they outlive it,
-    and then their state is lost in a resume. torch's seed of a worker is drawn anew each epoch, from a state
-    that checkpoints hold.
+    mmengine's own function seeds workers by the run's seed alone: in each epoch alike, unless they outlive
+    it, and then their state is lost in a resume. torch's seed of a worker is drawn anew each epoch, from a
+    state that checkpoints hold.
 
     Args:
         worker_id: Number of the worker, which torch adds to its seed by itself.

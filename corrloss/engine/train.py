@@ -58,8 +58,8 @@ def train(places: Places, say: Callable[[str], None]) -> None:
     """Train the detector of a resolved config and keep its weights.
 
     A recipe for several processes is trained by as many, started by torchrun on a free port of this machine;
-    on GPUs each process takes one. A training whose loss goes wrong ends early: the report says ``failed`` and
-    why, and the weights are those of the last checkpoint before (an empty state dict if there is none).
+    on GPUs each process takes one. A training whose loss goes wrong ends early: the report says ``failed``
+    and why, and the weights are those of the last checkpoint before (an empty state dict if there is none).
 
     Args:
         places: Where to read and write.
@@ -96,8 +96,8 @@ def _start_processes(config: Config, places: Places) -> None:
     )
     if done.returncode != 0 and not _diverged(places.work_dir).exists():
         raise ProcessesError(
-            f"{config.bench.run}: one of {count} training processes ended with an error; its messages are above, "
-            "and the next start goes on from the last checkpoint"
+            f"{config.bench.run}: one of {count} training processes ended with an error; its messages are "
+            "above, and the next start goes on from the last checkpoint"
         )
     if done.returncode != 0:
         _finish_failed(places, _diverged(places.work_dir).read_text(encoding="utf-8"))
@@ -108,8 +108,8 @@ def _refuse_too_few_gpus(config: Config) -> None:
     if config.bench.gpus and there < config.bench.processes:
         raise ProcessesError(
             f"{config.bench.run}: its recipe trains on {config.bench.processes} GPUs, and this machine shows "
-            f"{there} (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); give it as many, "
-            "or another number with --config processes=N (see docs/paper_scale.md)"
+            f"{there} (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); give it as "
+            "many, or another number with --config processes=N (see docs/paper_scale.md)"
         )
 
 

@@ -1,4 +1,4 @@
-"""How a recipe's batch is spread over processes, where a machine has another number of GPUs than the recipe."""
+"""How a recipe's batch is spread over processes, where a machine has another number of GPUs."""
 
 from __future__ import annotations
 

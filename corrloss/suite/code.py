@@ -1,4 +1,4 @@
-"""What of this package's code decides a run: a digest that a comment, a docstring or a message elsewhere leaves as it is.
+"""What of this package decides a run: a digest that comments, docstrings and other modules leave alone.
 
 Files are parsed, not imported: the workflow plans with this, and importing the heads takes seconds.
 """

@@ -1,7 +1,7 @@
 """What a data set is, in a small file whose time says when that last changed.
 
-Trainings and predictions depend on these files, not on the data: to copy, touch or mount a data set anew makes
-nothing stale, to change what is in its annotations does.
+Trainings and predictions depend on these files, not on the data: to copy, touch or mount a data set anew
+makes nothing stale, to change what is in its annotations does.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ def note_identities(settings: dict, data_root: Path, folder: Path, name: str, ca
 def _identity(settings: dict, part: str, data_root: Path, cache: Path) -> str:
     """What decides a data set that is made: its arguments and its generator; else its annotations."""
     if "make" in settings:
-        how = json.dumps(settings["make"], sort_keys=True) + digest_of(
-            sorted((PACKAGE / "data").glob("mini_*.py"))
-        )
+        generators = digest_of(sorted((PACKAGE / "data").glob("mini_*.py")))
+        how = json.dumps(settings["make"], sort_keys=True) + generators
         return hashlib.sha256(how.encode()).hexdigest()
     path = data_root / settings["folder"] / settings[part]["ann_file"]
     return _sha256(path, cache) if path.is_file() else UNKNOWN

@@ -136,7 +136,7 @@ def test_a_finished_training_whose_weights_were_lost_trains_nothing_again(smoke_
 
 @pytest.mark.slow
 def test_ten_kills_at_random_instants_change_no_bit(smoke_config, tmp_path):
-    """SIGKILL to a real process, at instants drawn from its life; the last ones while it writes checkpoints."""
+    """SIGKILL to a real process, at random instants; the last ones while it writes checkpoints."""
 
     def longer(settings):
         settings["train_cfg"]["max_epochs"] = 8

@@ -50,7 +50,7 @@ def test_the_loss_and_the_head_are_part_of_it():
         ("loss.py", "losses.sum() / count", "losses.sum() * count", {"with loss"}),
         ("_formulas.py", "import ", "import math as unused_name\nimport ", {"with loss"}),
         ("heads/positives.py", "MIN_IOU = 1e-6", "MIN_IOU = 1e-5", {"baseline", "with loss", "retinanet"}),
-        ("heads/atss.py", "score_factors=None, **kwargs)", "score_factors=1, **kwargs)", {"baseline", "with loss"}),
+        ("heads/atss.py", "=None, **kwargs)", "=1, **kwargs)", {"baseline", "with loss"}),
         ("heads/retinanet.py", "reshape(-1, 4)", "reshape(-1, 5)", {"retinanet"}),
         ("heads/paa.py", "square()", "abs()", set()),
         ("analysis/coco.py", "import ", "import math as unused_name\nimport ", set()),
