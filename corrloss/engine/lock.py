@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder's lock while the block runs; the system releases it when the process dies.
 
-    While another process holds it, such as a training that outlived its Snakemake, this one waits.
+    While another process holds it, such as a training that outlived its Snakemake, this one waits. What a
+    killed process left half-written in the folder is removed.
 
     Args:
         folder: Made if it is not there.
@@ -27,6 +28,8 @@ def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         say(f"{folder}: another process is at work on this run; waiting for it (fuser {folder}/.lock)")
         lock.acquire()
     try:
+        for half in folder.rglob(".*.part"):
+            half.unlink()
         yield
     finally:
         lock.release()

@@ -1,61 +1,10 @@
 """The pipeline end to end at scale smoke: real trainings of a few iterations, through Snakemake."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
-
-ROOT = Path(__file__).parents[2]
-TABLE = {
-    "title": "Two detectors",
-    "data": "coco",
-    "metrics": ["AP", "AP50", "mask_AP"],
-    "rows": [
-        {
-            "detector": "retinanet",
-            "variants": [{"coefficient": "none"}, {"coefficient": "spearman", "weight": 0.1}],
-        },
-        {"detector": "yolact", "variants": [{"coefficient": "none"}]},
-    ],
-}
-
-
-class Project:
-    """A copy of the workflow with one small table, and a way to call Snakemake in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("Snakefile", "workflows", "experiments", "environment.yml"):
-            source = ROOT / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-        (folder / "profiles").symlink_to("workflows/profiles")
-        for path in (folder / "experiments" / "tables").glob("*.yaml"):
-            path.unlink()
-        self.write_table(TABLE)
-
-    def write_table(self, table: dict) -> None:
-        text = yaml.safe_dump(table)
-        (self.folder / "experiments" / "tables" / "pair.yaml").write_text(text)
-
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
-        bin_folder = Path(sys.executable).parent
-        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-        command = [bin_folder / "snakemake", *arguments, "--config", "scale=smoke"]
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+from project import TABLE, Project
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +83,34 @@ def test_a_comment_makes_nothing_stale_and_a_setting_what_depends_on_it(finished
         assert "yolact" in planned and "wildcards: dataset=smoke_coco, detector=retinanet" not in planned
     finally:
         detector.write_text(before)
+
+
+def test_other_content_of_the_data_makes_stale_what_was_made_of_it(finished):
+    notes = finished.folder / "results/smoke/data"
+    before = {part: (notes / f"smoke_coco.{part}.identity").read_text() for part in ("train", "test")}
+    try:
+        (notes / "smoke_coco.test.identity").write_text("another one\n")  # as if the test images had been others
+        planned = finished.snakemake("-n", "--quiet", "progress").stdout
+        assert "rule predict:" in planned and "rule train:" not in planned
+        (notes / "smoke_coco.train.identity").write_text("another one\n")
+        assert "rule train:" in finished.snakemake("-n", "--quiet", "progress").stdout
+    finally:
+        for part, text in before.items():
+            (notes / f"smoke_coco.{part}.identity").write_text(text)
+    assert "Nothing to be done" in finished.snakemake("-n").stdout
+
+
+def test_a_comment_in_a_table_makes_nothing_stale(finished):
+    table = finished.folder / "experiments/tables/pair.yaml"
+    before = table.read_text()
+    try:
+        table.write_text(before + "\n# a remark\n")
+        assert "Nothing to be done" in finished.snakemake("-n").stdout
+        table.write_text(before.replace("Two detectors", "Two of them"))
+        planned = finished.snakemake("-n", "--quiet", "progress").stdout
+        assert "rule table:" in planned and "rule evaluate:" not in planned
+    finally:
+        table.write_text(before)
 
 
 def test_a_broken_table_stops_everything_with_its_place(finished):

@@ -1,4 +1,5 @@
 # Settings, the runs to plan and the names of files, for the other files here.
+import hashlib
 import shlex
 import shutil
 from pathlib import Path
@@ -57,7 +58,9 @@ ALL_TABLES = [
 ]
 # They need no finished run.
 OVERHEAD_TABLES = [
-    name for name, table in MATRIX.tables.items() if table.runs and table.kind == "overhead"
+    name
+    for name, table in MATRIX.tables.items()
+    if table.runs and table.kind == "overhead"
 ]
 ANALYSIS_TABLES = [name for name in ALL_TABLES if name not in MAIN_TABLES]
 # Detectors with and without masks, as patterns: they differ in the files that they leave.
@@ -101,6 +104,13 @@ def planned(wildcards):
 def run_hash(wildcards):
     """Hash of a run's resolved config: the run is stale when it changes, and only then."""
     return planned(wildcards).hash
+
+
+def table_hash(wildcards):
+    """Hash of what a table's file says: the table is stale when it changes."""
+    return hashlib.sha256(repr(MATRIX.tables[wildcards.table]).encode()).hexdigest()[
+        :12
+    ]
 
 
 def run_threads(wildcards):
