@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,8 @@ def test_one_python_everywhere(conda):
 
 def test_the_lock_satisfies_the_extras(lock):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
-    for requirement in map(Requirement, wanted):
+    extras = chain.from_iterable(project["optional-dependencies"].values())
+    for requirement in map(Requirement, chain(project["dependencies"], extras)):
         name = canonicalize_name(requirement.name)
         assert name in lock, requirement
         assert requirement.specifier.contains(lock[name]), requirement
