@@ -111,7 +111,7 @@ def _watched_dense_head(head: nn.Module, visit: Visit) -> Iterator[None]:
         left = None if call.arguments["rescale"] else meta  # YOLACT rescales boxes with their masks, later
         return _visited(original, call, seen, meta, left, visit)
 
-    with _replaced(owner, "_bbox_post_process", watched):
+    with replaced(owner, "_bbox_post_process", watched):
         yield
 
 
@@ -138,10 +138,10 @@ def _watched_roi_head(roi_head: nn.Module, visit: Visit) -> Iterator[None]:
             seen = candidates if left is None else _in_original_pixels(candidates, meta)
             return _visited(nms, call, seen, meta, left, visit)
 
-        with _replaced(bbox_head, "multiclass_nms", watched_nms):
+        with replaced(bbox_head, "multiclass_nms", watched_nms):
             return predict(*args, **kwargs)
 
-    with _replaced(BBoxHead, "_predict_by_feat_single", watched):
+    with replaced(BBoxHead, "_predict_by_feat_single", watched):
         yield
 
 
@@ -266,7 +266,7 @@ def _unscaled(boxes: Tensor, meta: dict) -> Tensor:
 
 
 @contextmanager
-def _replaced(owner: object, name: str, replacement: Callable) -> Iterator[None]:
+def replaced(owner: object, name: str, replacement: Callable) -> Iterator[None]:
     original = getattr(owner, name)
     setattr(owner, name, replacement)
     try:

@@ -1,4 +1,4 @@
-"""Correlation Loss for a head that nobody wrote an adapter for: ``dict(type="WithCorrelationLoss", head=...)``."""
+"""Correlation Loss for a head without an adapter: ``dict(type="WithCorrelationLoss", head="FCOSHead")``."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ class ObservedMixin(DecodedBoxMixin):
         if not isinstance(self.loss_bbox, OF_BOXES):
             raise PositivesError(
                 self,
-                f"its loss_bbox is {type(self.loss_bbox).__name__}, which need not see decoded boxes; one that "
-                "does, such as dict(type='GIoULoss'), can take its place (anchor heads: reg_decoded_bbox=True)",
+                f"its loss_bbox is {type(self.loss_bbox).__name__}, which need not see decoded boxes; one "
+                "that does can take its place, such as GIoULoss (anchor heads: with reg_decoded_bbox=True)",
             )
         if getattr(self.loss_cls, "custom_activation", False):
             raise PositivesError(self, f"turns logits into scores as {type(self.loss_cls).__name__} does")
         if self.loss_corr.scope != "batch":
             raise PositivesError(
                 self,
-                f"scope {self.loss_corr.scope!r} needs to know in which order the head lays out its levels and "
-                "images; only 'batch' does not",
+                f"scope {self.loss_corr.scope!r} needs to know how the head lays out its levels and images; "
+                "scope 'batch' does not",
             )
 
     def _logits_and_labels(self, call: LossCall) -> tuple[Tensor, Tensor]:
@@ -66,8 +66,8 @@ class ObservedMixin(DecodedBoxMixin):
         if not fits or labels.is_floating_point() or logits.shape[1] != self.cls_out_channels:
             raise PositivesError(
                 self,
-                f"its {call.name} sees {_kind(logits)} and {_kind(labels)}, "
-                f"not logits of shape (n, {self.cls_out_channels}) and whole numbers of shape (n,), the labels",
+                f"its {call.name} sees {_kind(logits)} and {_kind(labels)}, not logits of shape "
+                f"(n, {self.cls_out_channels}) and labels, whole numbers of shape (n,)",
             )
         if getattr(getattr(self, call.name), "activated", False):
             logits = logits.logit()
@@ -84,7 +84,7 @@ FAMILIES = {BBoxHead: RoICorrelationMixin, DETRHead: QueryCorrelationMixin, Base
 
 @MODELS.register_module()
 class WithCorrelationLoss:
-    """A head of mmdet that adds ``loss_corr`` to its losses: what is built is of a class made from the head's.
+    """A head of mmdet that adds ``loss_corr`` to its losses; its class is made from the head's own.
 
     An adapter of :mod:`corrloss.heads` takes its place where there is one for it.
 

@@ -23,11 +23,8 @@ class RoICorrelationMixin:
         Raises:
             PositivesError: It computes its losses in a way of its own, or its scores are of another kind.
         """
-        own = (
-            super().loss_and_target.__func__ is not BBoxHead.loss_and_target
-            or self.loss.__func__ is not BBoxHead.loss
-        )
-        if own or not (self.with_cls and self.with_reg):
+        methods = (super().loss_and_target.__func__, self.loss.__func__)
+        if methods != (BBoxHead.loss_and_target, BBoxHead.loss) or not (self.with_cls and self.with_reg):
             raise PositivesError(self, "does not classify and regress as mmdet's BBoxHead does")
         if self.custom_activation:
             raise PositivesError(self, f"turns logits into scores as {type(self.loss_cls).__name__} does")
