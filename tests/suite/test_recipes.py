@@ -34,8 +34,15 @@ class Recipe:
     warm_up: int = 500
     clip: float | None = None
     masks: bool = False
+    losses: tuple[str, str] | None = None  # of the classifier and the boxes, where mmdet's base has others
+    anchors: tuple[int, int, int] = (8, 1, 1)  # base scale, scales, shapes, where `losses` are given
 
 
+RANK_SORT = dict(lr=0.008, losses=("RankSortLoss", "GIoULoss"), anchors=(4, 3, 1))
+QUALITY = dict(losses=("QualityFocalLoss", "GIoULoss"))
+SSD_LIKE = dict(
+    scope="level", images_per_gpu=8, epochs=100, steps=(60, 80), sides=(512, 512), anchors=(4, 2, 3)
+)
 LONG = dict(proposals=300, optimizer="AdamW", lr=2.5e-5, clip=1, epochs=36, steps=(27, 33))
 RECIPES = {
     "retinanet": Recipe("CorrelationRetinaHead", scope="level"),
@@ -57,6 +64,19 @@ RECIPES = {
         "CorrelationYOLACTHead", scope="image", reduction="sum", images_per_gpu=8, lr=4e-3, epochs=55,
         steps=(20, 42, 49, 52), warm_up=1000, clip=35, masks=True, sides=(550, 550),
     ),
+    # Of the releases of Rank & Sort Loss (branch rs-corr) and of aLRP Loss.
+    "rs_atss": Recipe("CorrelationRankSortATSSHead", **RANK_SORT),
+    "rs_paa": Recipe("CorrelationRankSortPAAHead", **RANK_SORT),
+    "alrp_retinanet": Recipe(
+        "CorrelationALRPRetinaHead", **SSD_LIKE, lr=0.008, losses=("ALRPLoss", "GIoULoss")
+    ),
+    "ap_loss_retinanet": Recipe(
+        "CorrelationAPLossRetinaHead", **SSD_LIKE, lr=0.002, losses=("APLoss", "SmoothL1Loss")
+    ),
+    # Not released with the loss: as ATSS and PAA.
+    "qfl_atss": Recipe("CorrelationQFLATSSHead", **QUALITY),
+    "qfl_paa": Recipe("CorrelationQFLPAAHead", **QUALITY),
+    "gfl": Recipe("CorrelationGFLHead", **QUALITY),
 }  # fmt: skip
 
 
@@ -108,6 +128,25 @@ def test_head_and_pooling(case):
         loss = head["loss_corr"]
         assert (loss["scope"], loss["reduction"]) == (recipe.scope, recipe.reduction)
         assert (loss["coefficient"], loss["weight"]) == ("concordance", 0.3)
+
+
+def test_losses_and_anchors(case):
+    recipe, config = case
+    if recipe.losses:
+        head = config["model"]["bbox_head"]
+        assert (head["loss_cls"]["type"], head["loss_bbox"]["type"]) == recipe.losses
+        assert head["loss_cls"]["use_sigmoid"] is True and "gamma" not in head["loss_cls"]
+        anchors = head["anchor_generator"]
+        shape = anchors["octave_base_scale"], anchors["scales_per_octave"], len(anchors["ratios"])
+        assert shape == recipe.anchors
+
+
+def test_alrp_weighs_its_boxes_by_epochs_of_coco(configs_cache):
+    run = Run("paper", "coco", "alrp_retinanet", "none", 0.0, 0)
+    config = resolve(Experiments(ROOT), run, Path("data"), configs_cache / ".cache")
+    images = 117_266  # of train2017 with an annotation, which mmdet trains on
+    batch = config["train_dataloader"]["batch_size"] * config["bench"]["processes"]
+    assert config["model"]["bbox_head"]["balance"] == {"period": -(-images // batch), "initial": 50}
 
 
 def test_backbone_and_images_are_not_shrunk(case):
