@@ -5,6 +5,7 @@ violators in compiled code. Without them the formulas for accelerators serve the
 """
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ _TINY = 1e-30
 
 def as_arrays(x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Both samples in ``dtype``, without a copy where they are."""
-    return tuple((each if each.dtype == dtype else each.to(dtype)).detach().numpy() for each in (x, y))
+    x, y = (x, y) if x.dtype == y.dtype == dtype else (x.to(dtype), y.to(dtype))
+    return x.detach().numpy(), y.detach().numpy()
 
 
 def stack(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -33,23 +35,44 @@ def stack(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     return out
 
 
-@np.errstate(invalid="ignore")  # an infinity becomes NaN, which is what it shall
+def is_one_block(values: np.ndarray, strength: float) -> bool:
+    """Whether the range alone proves that the soft rank is the values plus a constant; false with a NaN."""
+    if not abs(values.item(0) - values.item(-1)) <= strength:
+        return False
+    return bool(np.maximum.reduce(values) - np.minimum.reduce(values) <= strength)
+
+
+def are_one_block(rows: Iterable[np.ndarray], strength: float) -> bool:
+    """Whether that holds of each row."""
+    return all(is_one_block(row, strength) for row in rows)
+
+
 def centre(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, Moments]:
     """Both samples less their mean, and the moments of that.
 
     First one value is taken off, so that equal values leave exactly zero, then the mean of what is left, so
     that float32 is wide enough.
     """
-    n = len(x)
-    dx, dy = x - x[0], y - y[0]
+    n, first_x, first_y = len(x), x.item(0), y.item(0)
+    if not math.isfinite(first_x - first_y):
+        return _not_finite(n, x.dtype)
+    dx, dy = x - first_x, y - first_y
     mean_x, mean_y = float(np.add.reduce(dx)) / n, float(np.add.reduce(dy)) / n
+    if not math.isfinite(mean_x - mean_y):
+        return _not_finite(n, x.dtype)
     dx -= mean_x
     dy -= mean_y
     xx, xy, yy = float(dx.dot(dx)), float(dx.dot(dy)), float(dy.dot(dy))
     if min(xx, yy) < _TINY and x.dtype != np.float64:  # the squares may have underflowed
         return centre(x.astype(np.float64), y.astype(np.float64))
-    offset = (float(x[0]) - float(y[0])) + (mean_x - mean_y)
+    offset = (first_x - first_y) + (mean_x - mean_y)
     return dx, dy, Moments(n, 0.0, 0.0, xx, xy, yy, offset)
+
+
+def _not_finite(n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, Moments]:
+    """All NaN, without the warnings on the way there."""
+    nan = np.full(n, math.nan, dtype)
+    return nan, nan, Moments(n, 0.0, 0.0, math.nan, math.nan, math.nan, math.nan)
 
 
 class Runs(NamedTuple):
@@ -70,8 +93,8 @@ class Runs(NamedTuple):
             order = np.argsort(group, kind="stable")
             group = group[order]
         ends = np.flatnonzero(group[1:] != group[:-1]) + 1
-        begin = np.concatenate(([0], ends))
-        return cls(order, begin, np.diff(begin, append=len(group)))
+        bounds = np.concatenate(([0], ends, [len(group)]))
+        return cls(order, bounds[:-1], bounds[1:] - bounds[:-1])
 
     def number(self) -> np.ndarray:
         """The number of each pair's group."""
@@ -139,7 +162,7 @@ class Pooled(NamedTuple):
 
 def rank(array: np.ndarray, strength: float, group: np.ndarray | None = None) -> tuple[np.ndarray, Pooled]:
     """What :func:`corrloss.ranks.rank` does, for float32 or float64."""
-    if (array.max(axis=1) - array.min(axis=1) <= strength).all() and group is None:
+    if group is None and are_one_block(array, strength):
         return _rank_one_block(array, strength)
     order, place, segment = _sort_rows(array) if group is None else _sort_groups(array, group)
     values = array.ravel()[order].astype(np.float64)

@@ -12,13 +12,14 @@ from corrloss.ranks import cpu, rank_rows
 
 
 class Wanted(NamedTuple):
-    """``constant + factor * rho`` in ``dtype``, of the soft ranks where a strength is given."""
+    """``constant + factor * rho`` in ``dtype``, of the soft ranks where a strength is given; over groups."""
 
     formula: str
     strength: float | None
     constant: float
     factor: float
     dtype: torch.dtype
+    reduction: str
 
 
 class CorrelationOnCpu(torch.autograd.Function):
@@ -27,7 +28,7 @@ class CorrelationOnCpu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, wanted: Wanted) -> Tensor:
         pair, pooled = cpu.as_arrays(x, y, wanted.dtype), None
-        if wanted.strength is not None:
+        if wanted.strength is not None and not cpu.are_one_block(pair, wanted.strength):
             pair, pooled = cpu.rank(cpu.stack(pair), wanted.strength)
         dx, dy, sums = cpu.centre(*pair)
         slopes = FORMULAS[wanted.formula](sums)
@@ -42,45 +43,55 @@ class CorrelationOnCpu(torch.autograd.Function):
         x, y = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_gradient_with_graph(x, y, ctx.wanted, grad, ctx.needs_input_grad), None
-        slopes, (dx, dy) = ctx.slopes, ctx.centred
-        scale = ctx.wanted.factor * grad.item()
-        terms = (dx, slopes.xx, dy, slopes.x), (dy, slopes.yy, dx, slopes.y)
-        grads: list[Tensor | None] = [None, None, None]
-        for i, (own, own_slope, other, constant) in enumerate(terms):
-            if ctx.needs_input_grad[i]:
-                total = own * (scale * own_slope)
-                total += other * (scale * slopes.xy)
-                if constant:
-                    total += scale * constant
-                if ctx.pooled is not None:
-                    total = ctx.pooled.split(len(dx))[i].pull_back(total, ctx.wanted.strength)
-                grads[i] = torch.from_numpy(total).to((x, y)[i].dtype)
-        return tuple(grads)
+        of_x, of_y, _ = ctx.needs_input_grad
+        scale, slopes, (dx, dy) = ctx.wanted.factor * grad.item(), ctx.slopes, ctx.centred
+        cross = scale * slopes.xy
+        return (
+            _gradient(ctx, 0, dx, scale * slopes.xx, dy, cross, scale * slopes.x, x) if of_x else None,
+            _gradient(ctx, 1, dy, scale * slopes.yy, dx, cross, scale * slopes.y, y) if of_y else None,
+            None,
+        )
+
+
+def _gradient(ctx, row, own, own_slope, other, cross, constant, like: Tensor) -> Tensor:
+    """The gradient of one of two samples: a linear combination of both, by way of the ranks if there are."""
+    total = own * own_slope
+    total += other * cross
+    if constant:
+        total += constant
+    if ctx.pooled is not None:
+        total = ctx.pooled.split(len(own))[row].pull_back(total, ctx.wanted.strength)
+    total = torch.from_numpy(total)
+    return total if total.dtype == like.dtype else total.to(like.dtype)
 
 
 class GroupedCorrelationOnCpu(torch.autograd.Function):
-    """In groups of equal ids, by NumPy: an entry for each group, in ascending order of the id."""
+    """In groups of equal ids, by NumPy: the mean or the sum over the groups."""
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, ids: Tensor, wanted: Wanted) -> Tensor:
         runs = cpu.Runs.of(ids.numpy())
-        pair, pooled = runs.gather(cpu.stack(cpu.as_arrays(x, y, wanted.dtype))), None
-        if wanted.strength is not None:
+        pair, pooled = cpu.as_arrays(x, y, wanted.dtype), None
+        shift_alone = wanted.strength is None or cpu.are_one_block(pair, wanted.strength)
+        pair = runs.gather(cpu.stack(pair))
+        if not shift_alone:
             pair, pooled = cpu.rank(pair, wanted.strength, runs.number())
         centred, sums = runs.centre(pair)
         slopes = FORMULAS[wanted.formula](sums)
         ctx.wanted, ctx.slopes, ctx.centred, ctx.runs, ctx.pooled = wanted, slopes, centred, runs, pooled
+        ctx.share = 1 / len(runs.size) if wanted.reduction == "mean" else 1.0
         ctx.save_for_backward(x, y, ids)
         value = (wanted.constant + wanted.factor * slopes.rho.clip(-1, 1)) * (slopes.inverse != 0)
-        return torch.from_numpy(value).to(wanted.dtype)
+        return torch.full((), float(value.sum()) * ctx.share, dtype=wanted.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, y, ids = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_gradient_with_graph(x, y, ctx.wanted, grad, ctx.needs_input_grad, ids), None, None
+            of_each = (ctx.share * grad).expand(len(ctx.runs.size))
+            return *_gradient_with_graph(x, y, ctx.wanted, of_each, ctx.needs_input_grad, ids), None, None
         slopes, runs, (dx, dy) = ctx.slopes, ctx.runs, ctx.centred
-        scale = ctx.wanted.factor * grad.double().numpy()
+        scale = ctx.wanted.factor * ctx.share * grad.item()
         cross = runs.spread(slopes.xy * scale, dx.dtype)
         terms = (dx, slopes.xx, dy, slopes.x), (dy, slopes.yy, dx, slopes.y)
         grads: list[Tensor | None] = [None, None, None, None]
@@ -112,8 +123,7 @@ class Correlation(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, y, group, pairs, *slopes = ctx.saved_tensors
         if torch.is_grad_enabled():
-            wanted = ctx.wanted._replace(strength=None)  # x and y are the ranks already
-            return *_gradient_with_graph(x, y, wanted, grad, ctx.needs_input_grad, group), None, None
+            return *_gradient_with_graph(x, y, ctx.wanted, grad, ctx.needs_input_grad, group), None, None
         scale = ctx.wanted.factor * grad.double()
         slopes = [slope * scale for slope in slopes]
         xx, xy, yy, x_0, y_0 = slopes if group is None else [slope[group] for slope in slopes]

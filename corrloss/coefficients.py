@@ -119,7 +119,7 @@ def correlate(
         constant: Added to the multiple of rho.
         factor: What rho is multiplied by.
     """
-    return _correlate(coefficient, scores, ious, None, strength, constant, factor)[0]
+    return _correlate(coefficient, scores, ious, None, "sum", strength, constant, factor)
 
 
 def correlate_groups(
@@ -127,58 +127,69 @@ def correlate_groups(
     scores: Tensor,
     ious: Tensor,
     ids: Tensor,
+    reduction: str,
     strength: float = 1.0,
     constant: float = 0.0,
     factor: float = 1.0,
-) -> tuple[Tensor, Tensor | int]:
-    """As :func:`correlate`, within each group of pairs that have one id: ``ids`` of shape (n,), int64.
+) -> Tensor:
+    """As :func:`correlate`, within each group of pairs that have one id, and over the groups.
 
-    Returns:
-        An entry for each group in ascending order of the id, then maybe zeros; and the number of groups.
+    Args:
+        coefficient: One of ``COEFFICIENTS``.
+        scores: Shape (n,), floating point.
+        ious: Shape (n,), floating point.
+        ids: Shape (n,), int64.
+        reduction: ``"mean"`` or ``"sum"`` over the groups.
+        strength: As for :func:`correlate`, and so are the last two.
+        constant: Added to the multiple of rho.
+        factor: What rho is multiplied by.
     """
-    return _correlate(coefficient, scores, ious, ids, strength, constant, factor)
+    return _correlate(coefficient, scores, ious, ids, reduction, strength, constant, factor)
 
 
-def _correlate(coefficient, scores, ious, ids, strength, constant, factor) -> tuple[Tensor, Tensor | int]:
+def _correlate(coefficient, scores, ious, ids, reduction, strength, constant, factor) -> Tensor:
     check_pairs(scores, ious)
-    if len(scores) == 0:
-        return connected_zero(scores, ious), 1
-    device = scores.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        with torch.autocast(device, enabled=False):  # it would take the moments in half precision
-            return _correlate(coefficient, scores, ious, ids, strength, constant, factor)
+    if scores.numel() == 0:
+        return connected_zero(scores, ious)
+    on_cpu = runs_on_cpu(scores)
+    if not on_cpu:  # NumPy is out of its reach
+        device = scores.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):  # it would take the moments in half precision
+                return _correlate(coefficient, scores, ious, ids, reduction, strength, constant, factor)
     formula = "concordance" if coefficient == "concordance" else "pearson"
-    wanted = Wanted(formula, None, constant, factor, _out_dtype(scores, ious))
     if coefficient == "spearman":
         check_strength(strength)
-        return _spearman(scores, ious, ids, strength, wanted)
+    else:
+        strength = None
+    group, count = None, 1
+    if ids is not None and not (on_cpu and coefficient != "spearman_exact"):
+        group, count = number_groups(ids)
+    wanted = Wanted(formula, strength, constant, factor, _out_dtype(scores, ious), reduction)
     if coefficient == "spearman_exact":
-        group = None if ids is None else number_groups(ids)[0]
         scores, ious = exact_rank(scores, group), exact_rank(ious, group)
-    return _apply(scores, ious, ids, wanted)
+    if on_cpu and ids is None:
+        return CorrelationOnCpu.apply(scores, ious, wanted)
+    if on_cpu:
+        return GroupedCorrelationOnCpu.apply(scores, ious, ids, wanted)
+    rho = _on_device(scores, ious, group, wanted)
+    return rho if ids is None else rho.sum() / count if reduction == "mean" else rho.sum()
 
 
-def _spearman(scores, ious, ids, strength, wanted: Wanted) -> tuple[Tensor, Tensor | int]:
+def _on_device(scores, ious, group, wanted: Wanted) -> Tensor:
+    """An entry for each group, without a look at a value, but on the CPU."""
+    strength, plain = wanted.strength, wanted._replace(strength=None)
+    if strength is None:
+        return Correlation.apply(scores, ious, group, plain)
     if scores.is_cpu and not torch.compiler.is_compiling():
-        if not (_is_one_block(scores, strength) and _is_one_block(ious, strength)):
-            wanted = wanted._replace(strength=strength)
-        return _apply(scores, ious, ids, wanted)
-    if strength < 1:
-        return _apply(scores, ious, ids, wanted._replace(strength=strength))
-    rho, count = _apply(scores, ious, ids, wanted)
-    return _refuse_range(rho, scores, ious, strength), count
-
-
-def _apply(scores, ious, ids, wanted: Wanted) -> tuple[Tensor, Tensor | int]:
-    if runs_on_cpu(scores):
-        if ids is None:
-            return CorrelationOnCpu.apply(scores, ious, wanted), 1
-        rho = GroupedCorrelationOnCpu.apply(scores, ious, ids, wanted)
-        return rho, len(rho)
-    group, count = (None, 1) if ids is None else number_groups(ids)
-    if wanted.strength is not None:
-        scores, ious = rank_rows(torch.stack((scores, ious)), wanted.strength, group).unbind()
-    return Correlation.apply(scores, ious, group, wanted), count
+        is_one_block = _is_one_block(scores, strength) and _is_one_block(ious, strength)
+    elif strength >= 1:
+        return _refuse_range(Correlation.apply(scores, ious, group, plain), scores, ious, strength)
+    else:
+        is_one_block = False
+    if not is_one_block:
+        scores, ious = rank_rows(torch.stack((scores, ious)), strength, group).unbind()
+    return Correlation.apply(scores, ious, group, plain)
 
 
 def _is_one_block(values: Tensor, strength: float) -> bool:
@@ -204,6 +215,16 @@ def _out_dtype(scores: Tensor, ious: Tensor) -> torch.dtype:
 
 def check_pairs(scores: Tensor, ious: Tensor) -> None:
     """Raise TypeError or ValueError unless both are 1-d floating point tensors of one length and device."""
+    are_tensors = isinstance(scores, Tensor) and isinstance(ious, Tensor)
+    if (
+        are_tensors
+        and scores.is_floating_point()
+        and ious.is_floating_point()
+        and scores.ndim == 1
+        and scores.shape == ious.shape
+        and scores.device == ious.device
+    ):
+        return  # nothing to explain
     for name, value in (("scores", scores), ("ious", ious)):
         if not isinstance(value, Tensor) or not value.is_floating_point():
             got = getattr(value, "dtype", type(value).__name__)

@@ -104,8 +104,7 @@ class CorrelationLoss(nn.Module):
         options = (self.strength, self.weight, -self.weight)  # weight * (1 - rho)
         if ids is None:
             return correlate(self.coefficient, scores, ious, *options)
-        losses, count = correlate_groups(self.coefficient, scores, ious, ids, *options)
-        return losses.sum() / count if self.reduction == "mean" else losses.sum()
+        return correlate_groups(self.coefficient, scores, ious, ids, self.reduction, *options)
 
     def extra_repr(self) -> str:
         """The arguments, for ``print(model)``."""

@@ -55,10 +55,16 @@ def soft_rank(x: Tensor, strength: float = 1.0, dim: int = -1) -> Tensor:
     if x.numel() == 0:
         return x.to(dtype)
     if x.ndim == 2 and dim in (-1, 1):
-        return _SoftRank.apply(x, strength, None, dtype)
+        return _soft_rank(x, strength, dtype)
     rows = x.movedim(dim, -1)
-    ranks = _SoftRank.apply(rows.reshape(-1, rows.shape[-1]), strength, None, dtype)
+    ranks = _soft_rank(rows.reshape(-1, rows.shape[-1]), strength, dtype)
     return ranks.view(rows.shape).movedim(-1, dim)
+
+
+def _soft_rank(rows: Tensor, strength: float, dtype: torch.dtype) -> Tensor:
+    if runs_on_cpu(rows):
+        return _SoftRankOnCpu.apply(rows, strength, dtype)
+    return _SoftRank.apply(rows, strength, None, dtype)
 
 
 def runs_on_cpu(values: Tensor) -> bool:
@@ -81,6 +87,26 @@ def rank_rows(rows: Tensor, strength: float, group: Tensor | None = None) -> Ten
         group: Group of each column, shape (n,), int64, numbered from 0. None: one group.
     """
     return _SoftRank.apply(rows, strength, group, torch.float64)
+
+
+class _SoftRankOnCpu(torch.autograd.Function):
+    """As `_SoftRank`, by NumPy: at small sizes most of the time goes into the handling of tensors."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, strength: float, dtype: torch.dtype) -> Tensor:
+        values = rows if rows.dtype == dtype else rows.to(dtype)
+        ranks, ctx.pooled = cpu.rank(values.detach().numpy(), strength)
+        ctx.strength, ctx.dtype = strength, rows.dtype
+        ranks = torch.from_numpy(ranks)
+        return ranks if dtype == torch.float64 else ranks.to(dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        if torch.is_grad_enabled():
+            pooled = map(torch.from_numpy, ctx.pooled)
+            return pull_back(grad, *pooled, ctx.strength).to(ctx.dtype), None, None
+        total = torch.from_numpy(ctx.pooled.pull_back(grad.numpy().ravel(), ctx.strength)).view(grad.shape)
+        return total if total.dtype == ctx.dtype else total.to(ctx.dtype), None, None
 
 
 class _SoftRank(torch.autograd.Function):
