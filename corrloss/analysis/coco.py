@@ -69,6 +69,13 @@ class GroundTruth:
         """Whether every annotation carries a segmentation."""
         return all(annotation.get("segmentation") for annotation in self.document["annotations"])
 
+    @cached_property
+    def in_hotcoco(self) -> Any:
+        """The annotations as a `hotcoco.COCO`, read once."""
+        import hotcoco
+
+        return hotcoco.COCO(str(self.path))
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -117,7 +124,11 @@ def load_ground_truth(path: str | os.PathLike) -> GroundTruth:
             or below 1 (pycocotools takes a match with annotation 0 for no match); a box or area is not finite
             or is negative.
     """
-    path = Path(path)
+    with _no_garbage_collection():
+        return _ground_truth(Path(path))
+
+
+def _ground_truth(path: Path) -> GroundTruth:
     document = _read_json(path, GroundTruthError, "annotation file")
     if not isinstance(document, dict):
         raise GroundTruthError(f"{path}: a COCO annotation file is a JSON object, this is {_kind(document)}.")
