@@ -1,4 +1,4 @@
-"""Writing a file so that nobody ever sees half of it."""
+"""Writing a file so that nobody ever sees half of it, and names of files that are not ours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a file name from a data set or an archive may lead out of the folder that it is of.
+
+    >>> [leaves_folder(name) for name in ("a/b.png", "../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png")]
+    [False, True, True, True, True]
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or "\0" in name or ":" in "".join(path.parts[:1])
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from corrloss.data.masks import rle_lengths
+from corrloss.files import leaves_folder
+
 IouType = Literal["bbox", "segm"]
 IOU_TYPES = ("bbox", "segm")
 
@@ -138,6 +141,7 @@ def _ground_truth(path: Path) -> GroundTruth:
                 f"{path}: no list '{key}'. Give a COCO annotation file, not a results file."
             )
     images = _columns(document["images"], {"id": "i", "height": "i", "width": "i"}, path, "images")
+    _check_file_names(path, document["images"])
     categories = _columns(document["categories"], {"id": "i"}, path, "categories")
     annotations = _columns(
         document["annotations"],
@@ -305,6 +309,15 @@ def _fits(value: Any, kind: str) -> bool:
     return isinstance(value, int if kind == "i" else (int, float))
 
 
+def _check_file_names(path: Path, images: list[dict]) -> None:
+    for index, image in enumerate(images):
+        name = str(image.get("file_name", ""))
+        if leaves_folder(name):
+            raise GroundTruthError(
+                f"{path}: images[{index}] (id {image['id']}): 'file_name' {name!r} points out of the folder."
+            )
+
+
 def _check_annotations(
     path: Path, image_ids: np.ndarray, category_ids: np.ndarray, annotations: dict[str, np.ndarray]
 ) -> None:
@@ -425,43 +438,3 @@ def _check_masks(
             f"{path}: detection[{index}] (image {image_id[index]}): the RLE does not cover the image's "
             f"{expected[index].prod()} pixels. The file is damaged; predict this run again."
         )
-
-
-def rle_lengths(counts: list[str]) -> np.ndarray:
-    """Return how many pixels each compressed run-length encoding covers, -1 where malformed; int64 (n,).
-
-    COCO's compression: each run is a little-endian number of 5-bit digits, one character each (digit + 48,
-    +32 when more follow, sign in the last digit's bit 16); from the fourth run on it is the difference to the
-    run two before.
-
-    >>> rle_lengths(["52", "5", "5R"]).tolist()  # runs 5, 2; a run of 5; a run that never ends
-    [7, 5, -1]
-    """
-    ends = np.cumsum([len(text) for text in counts])
-    lengths = np.full(len(counts), -1, dtype=np.int64)
-    try:
-        characters = np.frombuffer("".join(counts).encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
-    except UnicodeEncodeError:
-        return np.array([rle_lengths([text])[0] if text.isascii() else -1 for text in counts])
-    start = 0
-    for index, end in enumerate(ends):
-        lengths[index] = _rle_length(characters[start:end])
-        start = end
-    return lengths
-
-
-def _rle_length(digits: np.ndarray) -> int:
-    more = (digits & 32) > 0
-    if len(digits) == 0 or (digits < 0).any() or (digits > 63).any() or more[-1]:
-        return -1
-    last = np.flatnonzero(~more)
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = np.arange(len(digits)) - np.repeat(first, last - first + 1)
-    if place.max() > 6:  # more than 35 bits: no image is as large
-        return -1
-    runs = np.add.reduceat((digits & 31) << (5 * place), first)
-    runs -= np.where(digits[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
-    # Differences start at the fourth run: of index 3 to 1, 4 to 2, 5 to 3 and so on.
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return int(runs.sum()) if (runs >= 0).all() else -1

@@ -18,8 +18,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from corrloss.data.findings import CheckReport, DataSetError
-from corrloss.data.masks import unpack_runs
+from corrloss.data.masks import rle_lengths
 from corrloss.data.published import PUBLISHED, Published
+from corrloss.files import leaves_folder
 
 __all__ = ["PUBLISHED", "CheckReport", "DataSetError", "Published", "check_coco"]
 
@@ -148,18 +149,13 @@ def _check_images(entries: list, report: CheckReport) -> dict[int, dict]:
             report.add("image_doubled", f"images[{position}]: id {image_id} is also that of another image")
         if name in names:
             report.add("image_doubled", f"image {image_id}: {name!r} is also the file of image {names[name]}")
-        if _leaves_folder(name):
+        if leaves_folder(name):
             report.add("file_name_unsafe", f"image {image_id}: {name!r}")
             continue
         names[name] = image_id
         listed.setdefault(image_id, entry)
     report.counts["images"] = len(entries)
     return listed
-
-
-def _leaves_folder(name: str) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or "\0" in name or ":" in path.parts[0]
 
 
 def _check_categories(entries: list, report: CheckReport) -> dict[int, str]:
@@ -302,14 +298,21 @@ def _mask_findings(segmentation: Any, image: dict) -> Iterator[tuple[str, str]]:
 def rle_findings(rle: dict, image: dict) -> Iterator[tuple[str, str]]:
     """What is wrong with an RLE, compressed or not, as a mask of a listed image: (kind, detail)."""
     counts, size = rle.get("counts"), rle.get("size")
-    if isinstance(counts, str):
-        counts = unpack_runs(counts)
-    if not isinstance(counts, list) or not all(is_integer(run) and run >= 0 for run in counts):
+    length = _rle_length(counts)
+    if length < 0:
         yield "mask_invalid", "RLE whose counts are neither run lengths nor COCO's compressed string"
     elif size != [image["height"], image["width"]]:
         yield "mask_misfit", f"RLE of size {size!r:.40}, image [{image['height']}, {image['width']}]"
-    elif sum(counts) != image["height"] * image["width"]:
-        yield "mask_misfit", f"RLE runs sum to {sum(counts)}, not {image['height']} x {image['width']}"
+    elif length != image["height"] * image["width"]:
+        yield "mask_misfit", f"RLE runs sum to {length}, not {image['height']} x {image['width']}"
+
+
+def _rle_length(counts: Any) -> int:
+    """How many pixels the runs cover; -1 where they are malformed."""
+    if isinstance(counts, str):
+        return int(rle_lengths([counts])[0])
+    well_formed = isinstance(counts, list) and all(is_integer(run) and run >= 0 for run in counts)
+    return sum(counts) if well_formed else -1
 
 
 # Images -----------------------------------------------------------------------------------------

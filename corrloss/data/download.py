@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from corrloss.files import write_json, written_aside
+from corrloss.files import leaves_folder, write_json, written_aside
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
@@ -321,9 +321,7 @@ def unpack(archive: Path, root: Path, *, progress: bool = True) -> list[str]:
 
 
 def _refuse_unsafe(member: zipfile.ZipInfo, archive: Path) -> None:
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    is_link = stat.S_ISLNK(member.external_attr >> 16)
-    if is_link or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    if stat.S_ISLNK(member.external_attr >> 16) or leaves_folder(member.filename):
         raise DownloadError(f"{archive} holds {member.filename!r}, which points out of its folder: refused")
 
 
