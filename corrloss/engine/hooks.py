@@ -45,7 +45,7 @@ class ProgressHook(Hook):
             return
         self._last = now
         left = (now - self._start) / (done - self._first) * (runner.max_iters - done)
-        loss = float(outputs["loss"])
+        loss = float(outputs["loss"].detach())
         self.say(
             f"{self.run}  iteration {done}/{runner.max_iters} ({done / runner.max_iters:.0%})  "
             f"loss {loss:.3f}  {_clock(left)} to go"

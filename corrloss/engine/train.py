@@ -156,8 +156,9 @@ def _finish(places: Places, weights: dict, report: dict) -> None:
     write_json(places.report, report)
     for old in checkpoints(places.work_dir)[1:]:  # the last stays: a lost weights file costs no training
         old.unlink()
-    for log in places.work_dir.glob("*/"):  # mmengine's, one a start: what matters is in the report
-        shutil.rmtree(log, ignore_errors=True)
+    for log in [*places.work_dir.glob("*/"), *places.work_dir.glob("*.py")]:
+        # mmengine's, one of each a start: what matters of them is in the report and the run's folder.
+        shutil.rmtree(log) if log.is_dir() else log.unlink()
 
 
 def _finish_failed(places: Places, reason: str, report: dict | None = None) -> None:
@@ -217,7 +218,7 @@ def build_runner(config: Config, work_dir: Path, hooks: list, checkpoint: Path |
     """
     several = dist.is_initialized()
     # mmengine hands DistributedDataParallel the number of a GPU, also where there is none.
-    wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False)
+    wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
     on_cpu = dict(model_wrapper_cfg=wrapper) if several and not config.bench.gpus else {}
     return Runner(
         model=config.model,
