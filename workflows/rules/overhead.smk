@@ -56,7 +56,7 @@ rule time_training:
         settings=MATRIX_SETTINGS,
     shell:
         "corrloss overhead {wildcards.table} {params.settings} {output.csv:q}"
-        " --gpus {resources.gpu} --gpu-lease {resources.gpu_lease:q} 2> {log:q}"
+        " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
 
 
 # `snakemake <table>`, as for the other tables.

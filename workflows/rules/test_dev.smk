@@ -15,7 +15,8 @@ rule predict_test_dev:
         "../../environment.yml"
     threads: MAX_THREADS
     resources:
-        gpus=lambda wildcards: min(1, run_gpus(wildcards)),
+        gpu=lambda wildcards: min(1, run_gpus(wildcards)),
+        gpu_lease="",
         mem_mb=16000,
         runtime=480,
     params:
@@ -26,4 +27,4 @@ rule predict_test_dev:
     shell:
         "corrloss predict-test-dev {params.dataset} --config {input.config:q} --weights {input.weights:q}"
         " --training {input.training:q} --data-root {params.data_root:q} --root {params.root:q}"
-        " {params.folder:q} 2> {log:q}"
+        " {params.folder:q} --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"

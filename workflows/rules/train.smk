@@ -31,7 +31,7 @@ rule train:
     shell:
         "corrloss train --config {input.config:q} --work-dir {params.work_dir:q}"
         " --weights {output.weights:q} --report {output.report:q}"
-        " --gpus {resources.gpu} --gpu-lease {resources.gpu_lease:q} 2> {log:q}"
+        " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
 
 
 rule predict:
@@ -64,7 +64,7 @@ rule predict:
     shell:
         "corrloss predict --config {input.config:q} --weights {input.weights:q}"
         " --training {input.training:q} --detections {output.detections:q} --report {output.report:q}"
-        " --gpus {resources.gpu} --gpu-lease {resources.gpu_lease:q} 2> {log:q}"
+        " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
 
 
 use rule predict as predict_masks with:
