@@ -18,7 +18,7 @@ from corrloss.tables.build import build_table
 from corrloss.tables.records import read_record, runs_frame
 from corrloss.tables.reference import load_reference
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HOSTILE = '</script><script>alert(1)</script><img src="http://example.org/x.png" onerror=alert(2)>'
 BOTH = [{"coefficient": "none"}, {"coefficient": "spearman", "weight": 0.1}]
 MORE = [{"coefficient": "spearman", "weight": 0.2}, {"coefficient": "concordance", "weight": 0.2}]

@@ -1,0 +1,96 @@
+"""Files of `experiments/` with something wrong: what is done to one, and what must be said of it."""
+
+from pathlib import Path
+
+from bad_input.results import SETTINGS, TABLE, Area, cut, text, whole
+
+RESOLVE = f"resolve {SETTINGS}"
+
+
+def added(line: str):
+    """A line more at the end."""
+    return lambda path: path.write_text(f"{path.read_text().rstrip()}\n{line}\n")
+
+
+TABLE_CASES = {
+    "empty": (whole(""), "at the top: nothing stands where a mapping is needed"),
+    "no YAML": (text("title: ", "title: ["), "not readable as YAML"),
+    "other bytes": (whole("title: ä".encode("latin-1")), "not readable as YAML"),
+    "a key that stands twice": (added("data: coco"), "'data' stands twice"),
+    "an unknown key": (added("colour: red"), "'colour' was unexpected); valid keys: "),
+    "no rows": (text("rows:", "lines:"), "'rows' is missing"),
+    "an unknown detector": (text("detector: retinanet", "detector: retinent"), "'retinent' is not one of"),
+    "an unknown coefficient": (
+        text("coefficient: spearman", "coefficient: kendall"),
+        "'kendall' is not one of none, pearson, concordance, spearman",
+    ),
+    "a weight of 0": (text("weight: 0.1", "weight: 0"), "weight: 0 is less than"),
+    "a weight of NaN": (text("weight: 0.1", "weight: .nan"), ".nan is not a finite number"),
+    "no weight": (text("    weight: 0.1\n", ""), "'weight' is missing"),
+    "a baseline with a weight": (
+        text("coefficient: none", "coefficient: none\n    weight: 0.1"),
+        "weight: has no meaning together with what else stands there",
+    ),
+    "no baseline": (text("  - coefficient: none\n", ""), "has no baseline in this table"),
+    "an unknown scale": (added("scales: [huge]"), "'huge' is not one of"),
+    "a negative seed": (added("seeds: {mini: [-1]}"), "-1 is less than the minimum of 0"),
+    "no AP among the metrics": (text("- AP\n", "- AR\n"), "needs one of AP, mask_AP"),
+    "a data set that the scale has not": (text("data: coco", "data: voc"), "'voc' is not one of"),
+    "a file that it extends is missing": (added("extends: nothing"), "'nothing' is not one of"),
+}
+
+DETECTOR_CASES = {
+    "empty": (whole(""), "'model' is missing"),
+    "cut off": (cut, ""),
+    "no Python": (text("correlation = ", "correlation = = "), "SyntaxError"),
+    "no place for the loss": (text("correlation = ", "corelation = "), "'correlation' is missing"),
+    "an unknown scope": (text('scope="level"', 'scope="epoch"'), "'epoch' is not one of batch, level, image"),
+    "a place that is not there": (text("model.bbox_head", "model.box_head"), "the config has no 'box_head'"),
+    "a base that is not there": (text("mmdet::", "mmdet::no/"), "not readable as an mmdet config"),
+    "a class for a value": (added("extra = dict(kind=int)"), "at extra: must be plain"),
+    "an infinite number": (added("extra = float('inf')"), "at extra: must be plain"),
+    "no section for the scale": (text("mini = ", "minni = "), "has no dict `mini`"),
+}
+
+SCALE_CASES = {
+    "empty": (whole(""), "at the top"),
+    "no threads": (text("threads:", "treads:"), "'threads' is missing"),
+    "threads in words": (text("threads: 1", "threads: many"), "'many' stands where a whole number is needed"),
+    "an unknown data set": (text("mini_coco", "tiny_coco"), "'tiny_coco' is not one of"),
+    "a section that no detector has": (text("section: mini", "section: tiny"), "`tiny`"),
+    "a key that is not mmdet's": (text("overrides:", "overrides:\n  modle: {}"), "'modle' is not one of"),
+}
+
+DATASET_CASES = {
+    "empty": (whole(""), "'folder' is missing"),
+    "no Python": (text("folder = ", "folder = = "), "SyntaxError"),
+    "no test images": (text("test = ", "tset = "), "'test' is missing"),
+    "a folder that is a number": (added("folder = 3"), "3 stands where text is needed"),
+    "images that are decoded in part": (added('check_images = "some"'), "'some' is not one of all, sample"),
+}
+
+REFERENCE_CASES = {
+    "missing": (Path.unlink, "not readable as CSV"),
+    "empty": (whole(""), "line 1: no column table"),
+    "other bytes": (whole("Tabelle,Größe\n".encode("latin-1")), "not readable as CSV"),
+    "a column that is missing": (text("source_kind", "kind"), "line 1: no column source_kind"),
+    "a line cut short": (added("nms_free,COCO"), "fields, the header 19"),
+    "an unknown kind of source": (text(",second-hand,", ",hearsay,"), "source_kind: 'hearsay'"),
+    "a figure in words": (added(",,,,,,,,AP,high,x,primary,,coco,atss,none,0,,stated"), "value: 'high'"),
+    "a figure without a source": (
+        added(",,,,,,,,AP,1,,primary,,coco,atss,none,0,,stated"),
+        "source: ''; needs a source for every figure",
+    ),
+    "two figures for one cell": (
+        added("\n".join([",,,,,,,,AP,1,x,primary,,coco,tood,none,0,,stated"] * 2)),
+        "a second figure for one cell",
+    ),
+}
+
+AREAS = (
+    Area("Tables", RESOLVE, "experiments/tables/weight.yaml", TABLE_CASES),
+    Area("Detectors", RESOLVE, "experiments/detectors/retinanet.py", DETECTOR_CASES),
+    Area("Scales", RESOLVE, "experiments/scales/mini.yaml", SCALE_CASES),
+    Area("Data sets", RESOLVE, "experiments/datasets/mini_coco.py", DATASET_CASES),
+    Area("Published figures", TABLE, "experiments/reference/paper.csv", REFERENCE_CASES),
+)
