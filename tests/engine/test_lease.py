@@ -6,16 +6,20 @@ import random
 import subprocess
 import sys
 import time
+import types
 from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
+from typer.testing import CliRunner
 
+from corrloss.cli import app
 from corrloss.engine.lease import LeaseError, lease, pool
 
 JOB = """
 import json, os, sys, time
 from pathlib import Path
+from corrloss.cli import app
 from corrloss.engine.lease import lease
 folder, count, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 with lease(folder, count, lambda line: print(line, file=sys.stderr, flush=True), poll=0.05):
@@ -203,3 +207,29 @@ def test_a_name_is_no_path(tmp_path, visible):
             "queue.lock",
         ]
     assert [path.name for path in tmp_path.iterdir()] == ["locks"]
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_commands_take_their_gpus_before_they_import_what_uses_them(visible, tmp_path, monkeypatch, command):
+    seen = []
+
+    class Engine(types.ModuleType):
+        def __getattr__(self, name):  # an import from it, and then a call
+            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+            return lambda *_args, **_kwargs: None
+
+    monkeypatch.setitem(sys.modules, f"corrloss.engine.{command}", Engine(command))
+    visible("4,5,6")
+    (tmp_path / "file").touch()
+    files = {
+        "train": "config work-dir weights report",
+        "predict": "config weights training detections report",
+    }
+    places = [f"--{name}={tmp_path / 'file'}" for name in files[command].split()]
+    arguments = [command, *places, "--gpus=2", f"--gpu-lease={tmp_path / 'locks'}"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert set(seen) == {"4,5"} and os.environ["CUDA_VISIBLE_DEVICES"] == "4,5,6"
+
+    refused = CliRunner().invoke(app, [*arguments, "--gpus=4"])
+    assert refused.exit_code == 1 and "error: 4 GPUs are asked for" in refused.stderr
