@@ -13,4 +13,4 @@ rule cost:
         # `--config gpus=8`: how many train side by side; as many as one run takes where it is not said
         gpus=int(config.get("gpus", 0)),
     shell:
-        "corrloss cost {params.settings} --gpus {params.gpus} 2> {log:q}"
+        "corrloss cost {params.settings} --gpus {params.gpus:q} 2> {log:q}"

@@ -22,7 +22,7 @@ for name, data in MADE.items():
             data_root=DATA_ROOT,
             root=ROOT,
         shell:
-            "corrloss make-data {params.name} --data-root {params.data_root:q} --root {params.root:q}"
+            "corrloss make-data {params.name:q} --data-root {params.data_root:q} --root {params.root:q}"
             " > {log:q} 2>&1"
 
 
@@ -51,7 +51,7 @@ for name, data in CONVERTED.items():
                 folder=DATA_ROOT / data["folder"],
                 split=split,
             shell:
-                "corrloss convert-cityscapes {params.folder:q} {params.split} {output:q} --workers {threads}"
+                "corrloss convert-cityscapes {params.folder:q} {params.split:q} {output:q} --workers {threads}"
                 " 2> >(tee {log:q} >&2)"
 
 
@@ -75,7 +75,7 @@ rule check_data:
         data_root=DATA_ROOT,
         root=ROOT,
     shell:
-        "corrloss check-data {wildcards.dataset} --data-root {params.data_root:q} --root {params.root:q}"
+        "corrloss check-data {wildcards.dataset:q} --data-root {params.data_root:q} --root {params.root:q}"
         " --report {output:q} > {log:q} 2>&1"
 
 
@@ -101,4 +101,4 @@ rule resolve:
         hashes=[planned.hash for planned in MATRIX.planned.values()],
         settings=MATRIX_SETTINGS,
     shell:
-        "corrloss resolve {params.settings} > {log} 2>&1"
+        "corrloss resolve {params.settings} > {log:q} 2>&1"

@@ -31,8 +31,8 @@ rule evaluate:
         annotations=lambda wildcards: annotation_file(wildcards.dataset, "test"),
         ap=AP_TOOL,
     shell:
-        "corrloss evaluate --run {params.run:q} --config-hash {params.hash} --folder {params.folder:q}"
-        " --annotations {params.annotations:q} --ap {params.ap} --record {output.record:q} > {log:q} 2>&1"
+        "corrloss evaluate --run {params.run:q} --config-hash {params.hash:q} --folder {params.folder:q}"
+        " --annotations {params.annotations:q} --ap {params.ap:q} --record {output.record:q} > {log:q} 2>&1"
 
 
 use rule evaluate as evaluate_masks with:

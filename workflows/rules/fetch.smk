@@ -36,7 +36,7 @@ rule download_coco:
         data_root=DATA_ROOT,
         root=ROOT,
     shell:
-        "corrloss download {params.dataset} --data-root {params.data_root:q} --root {params.root:q}"
+        "corrloss download {params.dataset:q} --data-root {params.data_root:q} --root {params.root:q}"
         " 2> >(tee {log:q} >&2)"
 
 

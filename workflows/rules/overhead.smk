@@ -55,7 +55,7 @@ rule time_training:
         hashes=overhead_hashes,
         settings=MATRIX_SETTINGS,
     shell:
-        "corrloss overhead {wildcards.table} {params.settings} {output.csv:q}"
+        "corrloss overhead {wildcards.table:q} {params.settings} {output.csv:q}"
         " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
 
 

@@ -55,7 +55,7 @@ rule table:
         root=ROOT,
         plan=table_hash,  # instead of the file's time: a comment in it changes no table
     shell:
-        "corrloss table {wildcards.table} --scale {params.scale} --root {params.root:q} --runs {input.runs:q}"
+        "corrloss table {wildcards.table:q} --scale {params.scale:q} --root {params.root:q} --runs {input.runs:q}"
         " {output.csv:q} > {log:q} 2>&1"
 
 

@@ -25,6 +25,6 @@ rule predict_test_dev:
         data_root=DATA_ROOT,
         root=ROOT,
     shell:
-        "corrloss predict-test-dev {params.dataset} --config {input.config:q} --weights {input.weights:q}"
+        "corrloss predict-test-dev {params.dataset:q} --config {input.config:q} --weights {input.weights:q}"
         " --training {input.training:q} --data-root {params.data_root:q} --root {params.root:q}"
         " {params.folder:q} --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
