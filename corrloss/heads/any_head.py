@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from mmdet.models.dense_heads import DETRHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
@@ -20,7 +21,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from corrloss.heads.detr import QueryCorrelationMixin
-from corrloss.heads.mixin import DecodedBoxMixin
+from corrloss.heads.mixin import DecodedBoxMixin, PositivesCollector
 from corrloss.heads.observe import LossCall
 from corrloss.heads.positives import PositivesError
 from corrloss.heads.roi import RoICorrelationMixin
@@ -69,9 +70,13 @@ class ObservedMixin(DecodedBoxMixin):
                 f"its {call.name} sees {_kind(logits)} and {_kind(labels)}, not logits of shape "
                 f"(n, {self.cls_out_channels}) and labels, whole numbers of shape (n,)",
             )
-        if getattr(getattr(self, call.name), "activated", False):
-            logits = logits.logit()
         return logits, labels
+
+    def _collector(self, cls_scores: Sequence[Tensor]) -> PositivesCollector:
+        collector = super()._collector(cls_scores)
+        if getattr(self.loss_cls, "activated", False):  # its logits are probabilities, as TOOD's
+            collector.use_sigmoid = None
+        return collector
 
 
 def _kind(value: object) -> str:

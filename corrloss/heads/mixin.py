@@ -38,7 +38,7 @@ class PositivesCollector:
     def __init__(
         self,
         num_classes: int,
-        use_sigmoid: bool,
+        use_sigmoid: bool | None,
         sizes: list[int],
         num_images: int,
         level_major: bool,

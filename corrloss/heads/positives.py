@@ -66,20 +66,22 @@ def positive_index(labels: Tensor, num_classes: int) -> Tensor:
     return is_positive(labels, num_classes).nonzero().squeeze(1)
 
 
-def matched_scores(logits: Tensor, labels: Tensor, use_sigmoid: bool) -> Tensor:
+def matched_scores(logits: Tensor, labels: Tensor, use_sigmoid: bool | None) -> Tensor:
     """Probability of each row's label, as the head itself turns logits into scores.
 
     Args:
         logits: Classification logits, shape (n, classes) with sigmoid, (n, classes + 1) with softmax.
         labels: Matched classes, int64, shape (n,).
-        use_sigmoid: True for independent classes, False for softmax with a background class.
+        use_sigmoid: True for independent classes, False for softmax with a background class; None where
+            ``logits`` are probabilities already.
 
     Returns:
         Tensor of shape (n,) in [0, 1].
     """
-    if use_sigmoid:
-        return logits.gather(1, labels[:, None]).squeeze(1).sigmoid()
-    return logits.softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+    if use_sigmoid is False:
+        logits = logits.softmax(dim=1)
+    scores = logits.gather(1, labels[:, None]).squeeze(1)
+    return scores.sigmoid() if use_sigmoid else scores
 
 
 def locate(index: Tensor, sizes: list[int], num_images: int, level_major: bool) -> tuple[Tensor, Tensor]:

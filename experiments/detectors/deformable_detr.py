@@ -15,6 +15,7 @@ mini = dict(
     model=dict(
         num_queries=30,
         num_feature_levels=3,
+        backbone=dict(norm_cfg=dict(requires_grad=True)),
         neck=dict(
             in_channels=[32, 64, 128], out_channels=64, norm_cfg=dict(type="GN", num_groups=8), num_outs=3
         ),

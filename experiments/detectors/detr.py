@@ -13,7 +13,7 @@ mini = dict(
     epochs=24,
     model=dict(
         num_queries=20,
-        backbone=dict(out_indices=(2,)),
+        backbone=dict(out_indices=(2,), norm_cfg=dict(requires_grad=True)),
         neck=dict(in_channels=[64], out_channels=64),
         encoder=dict(num_layers=2, layer_cfg=dict(self_attn_cfg=mini_attention, ffn_cfg=mini_ffn)),
         decoder=dict(

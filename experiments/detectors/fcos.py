@@ -6,6 +6,7 @@ correlation = dict(at="model.bbox_head", scope="batch")
 mini = dict(
     channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
     model=dict(
+        backbone=dict(norm_cfg=dict(requires_grad=True)),  # there are no pretrained weights to keep
         neck=dict(num_outs=3),
         bbox_head=dict(
             in_channels=32,

@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
@@ -22,6 +22,7 @@ from corrloss.suite.configs import resolve
 from corrloss.suite.runs import Run
 from corrloss.suite.tables import Experiments
 
+MessageHub.get_current_instance().update_info("epoch", 0)  # where TOOD looks it up
 torch.set_num_threads(1)  # these models are too small for a second thread to be anything but slower
 
 SIZE = 128
@@ -42,6 +43,13 @@ OWN_HEADS = {
     "qfl_paa": "OwnQFLPAAHead",
     "rs_atss": "OwnRankSortATSSHead",
     "rs_paa": "OwnRankSortPAAHead",
+    "vfnet": "VFNetHead",
+    "detr": "DETRHead",
+    "deformable_detr": "DeformableDETRHead",
+    "faster_rcnn": "Shared2FCBBoxHead",
+    "cascade_rcnn": "Shared2FCBBoxHead",
+    "fcos": "FCOSHead",
+    "tood": "TOODHead",
 }
 WITHOUT_BRANCH = ("atss_no_aux", "paa_no_aux", "qfl_atss", "qfl_paa", "rs_atss", "rs_paa")
 DETECTORS = list(OWN_HEADS)
@@ -100,7 +108,8 @@ def dense_head(detector, changes=None, coefficient="pearson", weight=0.3, **opti
 
 def heads_with_loss(model):
     """The heads of a detector that take the loss: one, or one a stage."""
-    return list(model.roi_head.bbox_head) if hasattr(model, "roi_head") else [model.bbox_head]
+    heads = model.roi_head.bbox_head if hasattr(model, "roi_head") else model.bbox_head
+    return list(heads) if isinstance(heads, torch.nn.ModuleList) else [heads]
 
 
 def ground_truth(objects):
