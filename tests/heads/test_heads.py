@@ -57,7 +57,7 @@ REGRESSORS = {
     "sparse_rcnn": ("fc_reg", "reg_fcs"),
     "yolact": ("conv_reg",),
     "gfl": ("gfl_reg", "reg_convs", "scales"),
-    # VFNet's classifier looks at the initial box, and mmdet lets its gradient through to that; not to this one.
+    # VFNet's classifier looks at the initial box; mmdet lets its gradient through to that, but not to this.
     "vfnet": ("vfnet_reg_refine", "scales_refine"),
     "detr": ("fc_reg", "reg_ffn"),
     "deformable_detr": ("reg_branches",),
