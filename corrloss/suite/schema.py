@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -67,8 +68,18 @@ def check(content: object, schema: dict, where: str | Path) -> None:
 
 
 def names(folder: Path, suffix: str) -> list[str]:
-    """Names, without suffix, of the files of one kind in a folder, sorted."""
-    return sorted(path.stem for path in folder.glob(f"*{suffix}"))
+    """Names, without suffix, of the files of one kind in a folder, sorted; hidden ones are an editor's.
+
+    Raises:
+        ExperimentError: A name is more than letters, digits and underscores: rules, runs and folders are
+            named by it.
+    """
+    found = sorted(path.stem for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
+    for name in found:
+        if not re.fullmatch(r"\w+", name):
+            path = folder / (name + suffix)
+            raise ExperimentError(f"{path}: a name of letters, digits and underscores is needed; rename it")
+    return found
 
 
 def load_yaml(path: Path) -> object:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from finished_project import HOSTILE
 from typer.testing import CliRunner
@@ -102,6 +103,36 @@ def test_names_from_data_stay_text(seen):
     assert not any("onerror" in attributes for _, attributes in seen.elements)
     named = [trace["name"] for trace in seen.figures["terms-0"][0]["data"]]
     assert named[-1].startswith("&lt;/script&gt;") and "<" not in named[-1]  # Plotly reads tags in names
+
+
+def test_names_of_files_classes_metrics_and_notes_stay_text(project, tmp_path):
+    """Whatever a data set or a record calls its things, the page has no element or attribute more."""
+    hostile = '"><script>alert(3)<img src=x onerror=alert(4)>'
+    copy = type(project)(shutil.copytree(project.root, tmp_path / "copy"))
+    annotations = copy.root / "data/mini_coco/annotations/instances_val.json"
+    document = json.loads(annotations.read_text())
+    for number, image in enumerate(document["images"]):
+        name = f"{number}{hostile}.png"
+        (copy.root / "data/mini_coco/val" / image["file_name"]).rename(annotations.parents[1] / "val" / name)
+        image["file_name"] = name
+    for number, category in enumerate(document["categories"]):
+        category["name"] = f"{number}{hostile}"
+    annotations.write_text(json.dumps(document))
+    for path in copy.folder.rglob("record.json"):
+        record = json.loads(path.read_text())
+        record["metrics"] |= {hostile: 1.0}
+        path.write_text(json.dumps(record | {hostile: hostile, "commit": hostile}))
+    table = copy.folder / "tables" / "weight.csv"
+    frame = pd.read_csv(table)
+    frame["verdict"] = frame[hostile] = hostile
+    frame.to_csv(table, index=False)
+    seen = Page(render("mini", copy.tables(), copy.runs(), copy.data()))
+    assert not any({"onerror", "onload"} & attributes.keys() for _, attributes in seen.elements)
+    assert not any(attributes.get("src") == "x" for _, attributes in seen.elements)
+    assert len(seen.scripts) == 2 and not any("alert(3)" in script for script in seen.scripts)
+    images = [attributes for tag, attributes in seen.elements if tag == "img"]
+    assert len(images) == 6 * 4 and all(hostile in attributes["alt"] for attributes in images)
+    assert seen.text.count(hostile) > 6 * 4
 
 
 def test_below_scale_paper_the_page_warns_first(page, project):

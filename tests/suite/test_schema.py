@@ -139,3 +139,16 @@ def test_names_are_sorted_and_of_one_kind(tmp_path):
     for name in ("b.yaml", "a.yaml", "c.py"):
         (tmp_path / name).touch()
     assert names(tmp_path, ".yaml") == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["a b.yaml", "a;touch x.yaml", "$(touch x).yaml", "a-b.yaml", "{b}.yaml"])
+def test_a_name_that_a_shell_might_take_apart_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ExperimentError) as caught:
+        names(tmp_path, ".yaml")
+    assert str(caught.value).startswith(f"{tmp_path / name}: a name of letters, digits and underscores")
+
+
+def test_hidden_files_are_left_alone(tmp_path):
+    (tmp_path / ".#table.yaml").touch()
+    assert names(tmp_path, ".yaml") == []
