@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from corrloss import CorrelationLoss, concordance, pearson, ranks, soft_rank, spearman, spearman_exact
 from corrloss.coefficients import correlate, correlate_groups
@@ -232,3 +234,61 @@ def test_out_of_range_is_refused_where_it_cannot_be_ranked():
     s, u = torch.rand(20), torch.rand(20)
     torch.testing.assert_close(compiled(s, u), pearson(s, u))
     assert compiled(3 * s, u).isnan()
+
+
+# In 1/256, so that sums are exact and a tie is a tie whichever way it is computed.
+GRID = st.integers(0, 256).map(lambda number: number / 256)
+PAIRS = st.lists(st.tuples(GRID, GRID), max_size=24).map(
+    lambda pairs: torch.tensor(pairs, dtype=torch.double).view(-1, 2).T.contiguous().unbind()
+)
+NAMES = st.sampled_from(sorted(ALL))
+PROPERTY = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+@PROPERTY
+@given(NAMES, PAIRS)
+def test_any_pairs_have_a_coefficient_and_a_gradient_that_are_finite(name, pairs):
+    s, u = (values.clone().requires_grad_() for values in pairs)
+    rho = ALL[name](s, u)
+    assert -1 <= rho <= 1
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(rho, (s, u)))
+    assert 0 <= CorrelationLoss("pearson", weight=0.5)(s, u) <= 1
+
+
+@PROPERTY
+@given(NAMES, PAIRS, st.randoms(use_true_random=False))
+def test_neither_the_order_of_pairs_nor_that_of_the_samples_matters(name, pairs, random):
+    s, u = pairs
+    order = list(range(len(s)))
+    random.shuffle(order)
+    rho = ALL[name](s, u)
+    torch.testing.assert_close(ALL[name](s[order], u[order]), rho, rtol=0, atol=1e-9)
+    torch.testing.assert_close(ALL[name](u, s), rho, rtol=0, atol=1e-9)
+
+
+@PROPERTY
+@given(NAMES, PAIRS)
+def test_numpy_and_torch_agree(name, pairs):
+    results = []
+    for cpu in (ranks.cpu, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ranks, "cpu", cpu)
+            s, u = (values.clone().requires_grad_() for values in pairs)
+            rho = ALL[name](s, u)
+            results.append((rho, *torch.autograd.grad(rho, (s, u))))
+    torch.testing.assert_close(*results, rtol=1e-7, atol=1e-7)
+
+
+@PROPERTY
+@given(PAIRS, st.sampled_from([0.25, 0.5, 1.0]), st.sampled_from([-1.0, 0.0, 0.5]))
+def test_what_leaves_each_coefficient_as_it_is(pairs, scale, shift):
+    s, u = pairs
+    assume(len(s) > 1 and s.max() > s.min() and u.max() > u.min())
+    for same in (pearson, spearman_exact):  # any line that climbs
+        torch.testing.assert_close(same(scale * s + shift, u), same(s, u), rtol=0, atol=1e-9)
+        torch.testing.assert_close(same(-s, u), -same(s, u), rtol=0, atol=1e-9)
+    torch.testing.assert_close(spearman_exact(s**3, u), spearman_exact(s, u))  # anything that climbs
+    assert concordance(s, u).abs() <= pearson(s, u).abs() + 1e-12
+    s = s.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(pearson(s, u), s)  # along those lines it does not change
+    assert grad.sum().abs() < 1e-9 and (grad * s).sum().abs() < 1e-9

@@ -3,6 +3,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from corrloss import ranks as module
 from corrloss import soft_rank
@@ -185,3 +188,19 @@ def test_equals_torchsort(strength, n):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-8)
     gradients = [torch.autograd.grad((ranks * weight).sum(), x)[0] for ranks in (ours, theirs)]
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-8 / strength)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e3, 1e3, width=32)),
+    st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 100.0]),
+)
+def test_any_values_have_ranks_in_their_order_that_sum_up(values, strength):
+    x = torch.from_numpy(values)
+    n, ranks = len(x), soft_rank(x, strength)
+    torch.testing.assert_close(ranks, oracle(values.tolist(), strength), rtol=0, atol=1e-6)
+    assert ranks.sum().item() == pytest.approx(n * (n + 1) / 2)
+    assert ranks.min() >= 1 - 1e-9 and ranks.max() <= n + 1e-9
+    order = x.argsort()
+    climbs, gaps = ranks[order].diff(), x[order].diff()
+    assert (climbs >= -1e-9).all() and (climbs * strength <= gaps * n + 1e-6).all()

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
@@ -140,6 +142,39 @@ def test_without_an_error_of_images_seeds_are_a_t_test():
     expected = stats.ttest_rel(b, a)
     assert interval.p_value == pytest.approx(expected.pvalue)
     assert (interval.ci_low, interval.ci_high) == pytest.approx(tuple(expected.confidence_interval()))
+
+
+POINTS = st.floats(0, 100, width=16)
+RUN = st.tuples(POINTS, st.lists(POINTS, min_size=12, max_size=12)).map(lambda run: run_of(*run))
+SEEDS = st.lists(st.tuples(RUN, RUN), min_size=1, max_size=4)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(SEEDS, st.randoms(use_true_random=False))
+def test_an_interval_holds_its_delta_and_turns_over_with_the_runs(pairs, random):
+    baselines, others = map(list, zip(*pairs, strict=True))
+    there, back = paired_difference(baselines, others)["AP"], paired_difference(others, baselines)["AP"]
+    assert there.ci_low <= there.delta <= there.ci_high and 0 <= there.p_value <= 1
+    assert there.delta == pytest.approx(np.mean([b.estimate[0] - a.estimate[0] for a, b in pairs]), abs=1e-9)
+    turned = (-back.delta, -back.ci_high, -back.ci_low, back.p_value)
+    assert turned == pytest.approx((there.delta, there.ci_low, there.ci_high, there.p_value), abs=1e-6)
+    random.shuffle(pairs)  # which seed is named first does not matter
+    again = paired_difference(*map(list, zip(*pairs, strict=True)))["AP"]
+    assert again.ci_low == pytest.approx(there.ci_low, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.lists(st.integers(0, 3), min_size=6, max_size=6).filter(any))
+def test_any_multiplicities_are_physical_copies(tmp_path_factory, seed, weights):
+    folder = tmp_path_factory.getbasetemp()
+    dataset = make_dataset(seed, images=6, objects=3, crowd=0.2)
+    entries = [e | {"score": round(e["score"], 1)} for e in make_detections(seed, dataset, background=3)]
+    truth, found = load(folder, dataset, entries)
+    value = weighted_ap(match(truth, found), truth, np.array([weights], dtype=np.int32))[0]
+    by_id = dict(zip(truth.image_ids.tolist(), weights, strict=True))
+    copies = load(folder, *with_copies(dataset, entries, by_id))
+    expected = average_precision(*copies, "bbox", "pycocotools")
+    np.testing.assert_allclose(value, [expected[m] for m in METRICS], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 import json
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
 from corrloss.analysis.coco import (
@@ -9,6 +13,7 @@ from corrloss.analysis.coco import (
     load_detections,
     load_ground_truth,
 )
+from corrloss.data.check import check_coco
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +149,73 @@ def test_a_broken_annotation_file_is_named(tmp_path, break_it, message):
 def test_an_unknown_iou_type_lists_the_choices(truth, tmp_path):
     with pytest.raises(ValueError, match="bbox, segm"):
         load_detections(tmp_path / "d.json", truth, "keypoints")
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+# Values that are nearly right are what a reader trips over.
+NUMBERS = st.sampled_from([0, 1, 2, -1, 0.5, 1e9, 2**63, float("nan"), float("inf"), True, None, "1"])
+VALUE = ANY | NUMBERS | st.lists(NUMBERS, min_size=4, max_size=4)
+KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "width", "height", "file_name", "name")
+
+
+def small_dataset():
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 9, "height": 9} for i in (1, 2)],
+        "categories": [{"id": 1, "name": "circle"}, {"id": 3, "name": "star"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 3, "bbox": [1, 1, 3, 3], "area": 9, "iscrowd": 0}
+            for i in (1, 2)
+        ],
+    }
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.sampled_from(["images", "categories", "annotations"]), st.sampled_from(KEYS), VALUE)
+def test_any_value_in_annotations_is_read_or_refused(tmp_path_factory, section, key, value):
+    """And what the check of a data set lets pass can be evaluated."""
+    dataset = small_dataset()
+    dataset[section][1][key] = value
+    path = write(tmp_path_factory.getbasetemp() / "annotations.json", dataset)
+    in_order = check_coco(path.parent, path.name, "none", images="none").ok
+    try:
+        truth = load_ground_truth(path)
+    except GroundTruthError as error:
+        assert str(path) in str(error) and not in_order
+    else:
+        assert len(truth) == 2 and np.isfinite(truth.bbox).all()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.sampled_from(["image_id", "category_id", "score", "bbox", "extra"]), VALUE)
+def test_any_value_in_detections_is_read_or_refused(tmp_path_factory, key, value):
+    folder = tmp_path_factory.getbasetemp()
+    truth = load_ground_truth(write(folder / "annotations.json", small_dataset()))
+    entries = [{"image_id": i, "category_id": 3, "score": 0.5, "bbox": [1, 1, 3, 3]} for i in (1, 2)]
+    entries[1][key] = value
+    path = write(folder / "detections.json", entries)
+    try:
+        found = load_detections(path, truth)
+    except DetectionsError as error:
+        assert str(path) in str(error)
+    else:
+        assert len(found) == 2 and np.isfinite(found.bbox).all() and (found.bbox[:, 2:] >= 0).all()
+        assert ((found.score >= 0) & (found.score <= 1)).all()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(max_size=12) | st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=12))
+def test_any_string_for_a_mask_is_read_or_refused(tmp_path_factory, counts):
+    folder = tmp_path_factory.getbasetemp()
+    truth = load_ground_truth(write(folder / "annotations.json", small_dataset()))
+    mask = {"size": [9, 9], "counts": counts}
+    path = write(folder / "masks.json", [{"image_id": 1, "category_id": 1, "score": 1, "segmentation": mask}])
+    try:
+        found = load_detections(path, truth, "segm")
+    except DetectionsError as error:
+        assert str(path) in str(error)
+    else:
+        assert coco_mask.decode(found.segmentation[0]).shape == (9, 9)

@@ -3,6 +3,8 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from synthetic_coco import make_dataset, make_detections, with_masks, write
@@ -21,6 +23,24 @@ def evaluate_by_pycocotools(truth, found):
     return {(e["category_id"], names[tuple(e["aRng"])], e["image_id"]): e for e in evaluation.evalImgs if e}
 
 
+def assert_matched_as_by_pycocotools(truth, found):
+    matches = match(truth, found)
+    compared = 0
+    for (category, area, image), expected in evaluate_by_pycocotools(truth, found).items():
+        rows = (truth.category_ids[matches.category] == category) & (truth.image_ids[matches.image] == image)
+        index = matches.areas.index(area)
+        # pycocotools numbers results from 1 in file order.
+        assert (matches.detection[rows] + 1).tolist() == expected["dtIds"]
+        pair = matches.pair[index][:, rows]
+        ids = np.append(truth.annotation_id[matches.pairs.annotation], 0)  # -1 is none, and 0 to pycocotools
+        np.testing.assert_array_equal(ids[pair], expected["dtMatches"])
+        np.testing.assert_array_equal(matches.ignored[index][:, rows], expected["dtIgnore"])
+        order = [truth.annotation_id.tolist().index(i) for i in expected["gtIds"]]
+        np.testing.assert_array_equal(matches.annotation_ignored[index][order], expected["gtIgnore"])
+        compared += pair.size
+    assert compared == matches.pair.size
+
+
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_match_is_that_of_pycocotools(tmp_path, iou_type, seed):
@@ -35,21 +55,7 @@ def test_every_match_is_that_of_pycocotools(tmp_path, iou_type, seed):
         entries = with_masks(entries, dataset)
     truth = load_ground_truth(write(tmp_path / "annotations.json", dataset))
     found = load_detections(write(tmp_path / "detections.json", entries), truth, iou_type)
-    matches = match(truth, found)
-    compared = 0
-    for (category, area, image), expected in evaluate_by_pycocotools(truth, found).items():
-        rows = (truth.category_ids[matches.category] == category) & (truth.image_ids[matches.image] == image)
-        index = matches.areas.index(area)
-        # pycocotools numbers results from 1 in file order.
-        assert (matches.detection[rows] + 1).tolist() == expected["dtIds"]
-        pair = matches.pair[index][:, rows]
-        ids = truth.annotation_id[matches.pairs.annotation[pair]]
-        np.testing.assert_array_equal(np.where(pair >= 0, ids, 0), expected["dtMatches"])
-        np.testing.assert_array_equal(matches.ignored[index][:, rows], expected["dtIgnore"])
-        order = [truth.annotation_id.tolist().index(i) for i in expected["gtIds"]]
-        np.testing.assert_array_equal(matches.annotation_ignored[index][order], expected["gtIgnore"])
-        compared += pair.size
-    assert compared == matches.pair.size
+    assert_matched_as_by_pycocotools(truth, found)
 
 
 def test_only_the_best_detections_of_an_image_and_category_are_kept(tmp_path):
@@ -68,3 +74,28 @@ def test_nothing_to_match(tmp_path):
     matches = match(truth, load_detections(write(tmp_path / "detections.json", []), truth))
     assert matches.pair.shape == (4, 10, 0)
     assert matches.is_true.sum() == matches.is_false.sum() == 0
+
+
+# Few places, sizes, scores and classes, so that boxes coincide and scores and IoUs tie.
+BOX = st.tuples(*[st.sampled_from([0, 8, 16, 30])] * 2, *[st.sampled_from([0, 10, 32, 40])] * 2).map(list)
+PLACE = {"image_id": st.sampled_from([3, 5]), "category_id": st.sampled_from([1, 4]), "bbox": BOX}
+ANNOTATIONS = st.lists(st.fixed_dictionaries(PLACE | {"iscrowd": st.integers(0, 1)}), max_size=8)
+DETECTIONS = st.lists(st.fixed_dictionaries(PLACE | {"score": st.sampled_from([0, 0.5, 1])}), max_size=10)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(ANNOTATIONS, DETECTIONS)
+def test_any_boxes_are_matched_as_by_pycocotools(tmp_path_factory, annotations, detections):
+    folder = tmp_path_factory.getbasetemp()
+    images = [{"id": i, "height": 80, "width": 80, "file_name": f"{i}.png"} for i in (5, 3)]
+    numbered = [
+        a | {"id": number, "area": a["bbox"][2] * a["bbox"][3]} for number, a in enumerate(annotations, 1)
+    ]
+    categories = [{"id": i, "name": str(i)} for i in (1, 4)]
+    dataset = {"images": images, "annotations": numbered, "categories": categories}
+    truth = load_ground_truth(write(folder / "annotations.json", dataset))
+    found = load_detections(write(folder / "detections.json", detections), truth)
+    if not detections:  # which pycocotools does not take
+        assert match(truth, found).pair.size == 0
+        return
+    assert_matched_as_by_pycocotools(truth, found)
