@@ -111,7 +111,7 @@ def _finish(project: Project, run: Run, seed: int) -> dict:
     surroundings = {"machine": HOSTILE}
     terms = {"loss": 2.0, "loss_cls": 1.5, HOSTILE: 0.5}
     curve = [{"iteration": 10 * i, **{name: value / i for name, value in terms.items()}} for i in range(1, 6)]
-    training = {"train_seconds": 9.0, "iterations": 50, "peak_memory_mb": 1, "curve": curve}
+    training = {"train_seconds": 9.0, "iterations": 50, "resumes": 0, "peak_memory_mb": 1, "curve": curve}
     (folder / "training.json").write_text(json.dumps({**training, "surroundings": surroundings}))
     prediction = {"predict_seconds": 1.0, "surroundings": surroundings}
     (folder / "prediction.json").write_text(json.dumps(prediction))

@@ -86,7 +86,7 @@ def _sound_results(ground_truth: GroundTruth, path: Path) -> Any:
     whole = content.lstrip().startswith(b"[") and content.count(b'"bbox"') == content.count(b'"score"')
     if not whole or b"null" in content or _may_have_negative_size(content):
         return None
-    # What it tells: figures that are not finite, unknown images and categories, scores missing or out of range
+    # What it tells: figures that are not finite, unknown ids, scores that are missing or out of range.
     health = ground_truth.in_hotcoco.healthcheck(results)
     codes = [found["code"] for found in health["errors"] + health["warnings"]]
     told = results.load_warnings or any(code.startswith("dt_") for code in codes)

@@ -74,16 +74,19 @@ def _draw(path: Path, image_id: int, ground_truth: GroundTruth, detections: Dete
         pen.rectangle(_corners(ground_truth.bbox[row] * scale), outline=TRUE, width=1)
     found = np.flatnonzero(detections.image_id == image_id)
     names = dict(zip(ground_truth.category_ids.tolist(), ground_truth.category_names, strict=True))
-    for row in found[np.argsort(-detections.score[found], kind="stable")][: len(true)]:
-        corners = _corners(detections.bbox[row] * scale)
+    shown = found[np.argsort(-detections.score[found], kind="stable")][: len(true)]
+    for row in shown:
+        pen.rectangle(_corners(detections.bbox[row] * scale), outline=FOUND, width=2)
+    for row in shown:  # after all boxes, which would cross them out
+        left, top, *_ = _corners(detections.bbox[row] * scale)
         label = f"{names[int(detections.category_id[row])]} {detections.score[row]:.2f}"
-        pen.rectangle(corners, outline=FOUND, width=2)
-        _write(pen, corners[0], max(0, corners[1] - 12), label)
+        _write(pen, left, max(0, top - 12), label, image.width)
     return _data_uri(image)
 
 
-def _write(pen: ImageDraw.ImageDraw, left: float, top: float, text: str) -> None:
+def _write(pen: ImageDraw.ImageDraw, left: float, top: float, text: str, width: int) -> None:
     font = ImageFont.load_default(size=10)
+    left = max(0, min(left, width - pen.textlength(text, font=font)))  # whole, also at the right edge
     pen.rectangle(pen.textbbox((left, top), text, font=font), fill=FOUND)
     pen.text((left, top), text, fill="black", font=font)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import convert_to_RGB_255, hex_to_rgb, unconvert_from_RGB_255
 from plotly.subplots import make_subplots
 
-from corrloss.analysis.correlation import Positives
+from corrloss.analysis.correlation import SWEEP, Positives
 from corrloss.analysis.errors import TIDE
 from corrloss.report.results import FinishedRun, loss_label
 from corrloss.report.soft_ranks import STRENGTHS, soft_rank
@@ -28,6 +30,7 @@ OTHER = "#E69F00"
 PAPER = "black"
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "pentagon", "hexagon")
 BINS = 35
+LEFT_OUT = {"rho_img": "images", "rho_cls": "classes"}
 ORDERS = {"worst": "#D55E00", "actual": "#777777", "best": "#009E73"}
 
 
@@ -106,7 +109,8 @@ def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positive
         figure.add_scatter(x=x, y=y, line_color="black", showlegend=False, row=1, col=column)
     ticks = {"tickvals": [0, 1, 2, 3, 4, 5], "ticktext": ["1", "10", "100", "1k", "10k", "100k"]}
     bar = {"title": "positives", **ticks}
-    figure.update_layout(_layout(400), coloraxis={"colorscale": "Viridis", "colorbar": bar})
+    figure.update_layout(_layout(430), coloraxis={"colorscale": "Viridis", "colorbar": bar})
+    figure.update_layout(margin_t=90)  # titles of two lines, below the buttons
     return figure.update_xaxes(title="IoU").update_yaxes(title="score", col=1)
 
 
@@ -146,6 +150,26 @@ def correlation_and_ap(runs: list[FinishedRun]) -> go.Figure | None:
     return figure.update_layout(_layout(430)).update_yaxes(title="AP", col=1)
 
 
+def thresholds(runs: list[FinishedRun]) -> go.Figure | None:
+    """ρ_img and ρ_cls against the IoU from which a detection is a positive: a line a run."""
+    points = {name: [f"{name}_at_{threshold}" for threshold in SWEEP] for name in ("rho_img", "rho_cls")}
+    own = [run for run in runs if any(_known(run.metric(at)) for names in points.values() for at in names)]
+    if not own:
+        return None
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
+    for run, colour in zip(own, _shades(own), strict=True):
+        for column, (name, measured) in enumerate(points.items(), start=1):
+            left_out = [run.metric(at.replace("_at_", "_left_out_at_")) for at in measured]
+            figure.add_scatter(
+                x=SWEEP, y=[run.metric(at) for at in measured], mode="lines+markers",
+                name=_plain(f"{run.loss} · seed {run.run.seed}"), legendgroup=run.run.name,
+                showlegend=column == 1, marker_color=colour, customdata=left_out,
+                hovertemplate=f"%{{y:.1f}}, {LEFT_OUT[name]} left out: %{{customdata}}", row=1, col=column,
+            )  # fmt: skip
+            figure.update_xaxes(title=f"IoU of a positive, for {name.replace('rho', 'ρ')}", col=column)
+    return figure.update_layout(_layout(380)).update_yaxes(title="ρ (Spearman, points)", col=1)
+
+
 def bounds(runs: list[FinishedRun], name: str) -> go.Figure | None:
     """AP as it is, and with the scores of the positives dealt out worst and best.
 
@@ -156,14 +180,15 @@ def bounds(runs: list[FinishedRun], name: str) -> go.Figure | None:
     own = [run for run in runs if _known(run.metric(f"bound_{name}_best_AP"))]
     if not own:
         return None
-    figure = _figure(420, barmode="group", yaxis_title="AP")
+    names = [_plain(run.label) for run in own]
+    figure = _figure(130 + 42 * len(own), barmode="group", xaxis_title="AP")
     for order, colour in ORDERS.items():
         metric = "AP" if order == "actual" else f"bound_{name}_{order}_AP"
         figure.add_bar(
-            x=[_plain(run.label) for run in own], y=[run.metric(metric) for run in own], name=order,
-            marker_color=colour,
-        )  # fmt: skip
-    return figure.update_xaxes(tickangle=-50, type="category")
+            x=[run.metric(metric) for run in own], y=names, name=order, orientation="h", marker_color=colour
+        )
+    figure.update_layout(legend_traceorder="reversed")
+    return figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1])
 
 
 def tide(runs: list[FinishedRun]) -> go.Figure | None:
@@ -172,19 +197,18 @@ def tide(runs: list[FinishedRun]) -> go.Figure | None:
     if not own:
         return None
     figure = _figure(380, barmode="group", yaxis_title="cost in AP50, points")
-    for run in own:
+    for run, colour in zip(own, _shades(own), strict=True):
         costs = [run.metric(f"tide_{kind}") for kind in TIDE]
         name = _plain(f"{run.loss} · seed {run.run.seed}")
-        figure.add_bar(x=list(TIDE), y=costs, name=name, marker_color=_colour(run.run.coefficient))
+        figure.add_bar(x=list(TIDE), y=costs, name=name, marker_color=colour)
     return figure
 
 
 def training(runs: list[FinishedRun]) -> go.Figure:
     """The whole loss of several trainings."""
     figure = _figure(380, xaxis_title="iteration", yaxis_title="loss", yaxis_type="log")
-    for run in runs:
-        line = {"color": _colour(run.run.coefficient)}
-        _curve(figure, run, "loss", _plain(f"{run.loss} · seed {run.run.seed}"), line)
+    for run, colour in zip(runs, _shades(runs), strict=True):
+        _curve(figure, run, "loss", _plain(f"{run.loss} · seed {run.run.seed}"), {"color": colour})
     return figure
 
 
@@ -243,6 +267,19 @@ def _row_name(row: pd.Series) -> str:
 
 def _colour(coefficient: str) -> str:
     return COLOURS.get(coefficient, OTHER)
+
+
+def _shades(runs: list[FinishedRun]) -> list[str]:
+    """The colour of each run's loss, paler the more runs with the same coefficient stand before it."""
+    seen = Counter()
+    shades = []
+    for run in runs:
+        paler = 1 - 0.75 ** seen[run.run.coefficient]
+        seen[run.run.coefficient] += 1
+        channels = np.array(unconvert_from_RGB_255(hex_to_rgb(_colour(run.run.coefficient))))
+        mixed = convert_to_RGB_255(tuple(channels + paler * (1 - channels)))
+        shades.append("rgb({}, {}, {})".format(*mixed))
+    return shades
 
 
 def _plain(text: str) -> str:

@@ -20,6 +20,7 @@ from corrloss.report.results import DataSet, FinishedRun, MadeTable
 from corrloss.tables.render import NOT_EVIDENCE, as_text
 
 HERE = Path(__file__).parent
+SHOWN_EMPTY = ("detector", "coefficient")  # what tables are filtered by
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A run's own section."""
+    """A run's own section; ``failed`` is why its training failed, and empty if it did not."""
 
     label: str
+    failed: str
     name: str
     record: str
     metrics: list[tuple[str, str]]
@@ -73,6 +75,7 @@ def render(scale: str, tables: list[MadeTable], runs: list[FinishedRun], data: d
         lstrip_blocks=True,
     )
     environment.filters["as_json"] = lambda figure: htmlsafe_json_dumps(figure, dumps=plotly.io.to_json)
+    environment.tests["with_subplots"] = lambda figure: len(list(figure.select_xaxes())) > 1
     # Whole, or the browser's hash of it would differ: a script that is none of these does not run.
     scripts = [get_plotlyjs(), (HERE / "page.js").read_text(encoding="utf-8")]
     return environment.get_template("page.html.j2").render(
@@ -94,13 +97,15 @@ def _hash(script: str) -> str:
 
 
 def _shown_table(table: MadeTable) -> ShownTable:
-    frame, text = table.frame, as_text(table.frame)
+    text = as_text(table.frame)
+    text = text[[name for name in text if text[name].any() or name in SHOWN_EMPTY]]
+    frame = table.frame[list(text)]
     rows = [
         [(text.iat[row, column], _sort_by(frame.iat[row, column])) for column in range(frame.shape[1])]
         for row in range(len(frame))
     ]
     headlines = table.plan.headlines
-    forests = {name: figures.forest(frame, name, interval=name == headlines[-1]) for name in headlines}
+    forests = {name: figures.forest(table.frame, name, interval=name == headlines[-1]) for name in headlines}
     panel = Panel(
         f"forest-{table.plan.name}",
         "Difference to the baseline",
@@ -123,4 +128,5 @@ def _shown_run(number: int, run: FinishedRun, data: DataSet) -> ShownRun:
     others = {name: value for name, value in run.record.items() if name != "metrics"}
     curve = Panel(f"terms-{number}", "Terms of the loss", "", {"all": figures.loss_terms(run)})
     record = json.dumps(others, indent=1, ensure_ascii=False)
-    return ShownRun(run.label, run.run.name, record, metrics, curve, examples(run.folder, data))
+    drawn = [] if run.failed else examples(run.folder, data)
+    return ShownRun(run.label, run.failed or "", run.run.name, record, metrics, curve, drawn)

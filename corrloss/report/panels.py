@@ -20,11 +20,16 @@ CORRELATION = (
 )
 DENSITY = (
     "Positives before post-processing: detections that overlap an object of their class. Where scores follow "
-    "IoUs the black line, the mean score at an IoU, climbs."
+    "IoUs the black line, the mean score at an IoU, climbs. Left without the loss, right with it."
 )
 BOUNDS = (
     "AP with the same boxes and classes, if the scores of the positives were dealt out so that the best box "
     "has the highest score, or the lowest."
+)
+THRESHOLDS = (
+    "The paper does not say from which IoU a detection is a positive; the suite's is 0.5. A higher one "
+    "narrows the range of IoUs, and with it what can correlate; images and classes with fewer than two "
+    "positives are left out, and counted in the table threshold."
 )
 TIDE = "How much AP50 each of TIDE's error types costs."
 TRAINING = (
@@ -69,22 +74,25 @@ def make_panels(tables: list[MadeTable], runs: list[FinishedRun], data: dict[str
 
     Args:
         tables: Tables; that of the loss's weight has a panel of its own.
-        runs: Finished runs.
+        runs: Finished runs; of those whose training failed the training alone is shown.
         data: The data set of each run, by name.
 
     Raises:
         DetectionsError: The positives of a run are damaged.
     """
+    training = {name: figures.training(own) for name, own in figures.by_detector(runs).items()}
+    runs = [run for run in runs if not run.failed]
     detectors = figures.by_detector(runs)
     bounds = {
         "before post-processing, within images": figures.bounds(runs, "img"),
         "after it, within classes": figures.bounds(runs, "cls"),
     }
     tide = {name: figures.tide(own) for name, own in detectors.items()}
-    training = {name: figures.training(own) for name, own in detectors.items()}
+    thresholds = {name: figures.thresholds(own) for name, own in detectors.items()}
     return [
         Panel("correlation", "Correlation and AP", CORRELATION, {"all": figures.correlation_and_ap(runs)}),
         _density(detectors, data),
+        Panel("thresholds", "Correlation and the IoU of a positive", THRESHOLDS, thresholds),
         Panel("bounds", "Bounds", BOUNDS, bounds),
         *(_weight(table) for table in tables if table.plan.name == "weight"),
         Panel("tide", "Kinds of error", TIDE, tide),
@@ -105,9 +113,14 @@ def _density(detectors: dict[str, list[FinishedRun]], data: dict[str, DataSet]) 
 
     shown = {}
     for name, runs in detectors.items():
-        own = [run for run in runs if (run.folder / POSITIVES).exists()]
-        first_seed = [run for run in own if run.run.seed == own[0].run.seed]
-        shown[name] = figures.density(first_seed, positives) if first_seed else None
+        own = {run.run: run for run in runs if (run.folder / POSITIVES).exists()}
+        for key, run in own.items():
+            baseline = own.get(key.baseline)
+            if not key.is_baseline:
+                title = f"{name} · {run.loss} · seed {key.seed}"
+                shown[title] = figures.density([baseline, run] if baseline else [run], positives)
+        if own and all(key.is_baseline for key in own):
+            shown[name] = figures.density(list(own.values())[:1], positives)
     return Panel("density", "Score and IoU of positives", DENSITY, shown)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from corrloss.analysis.coco import GroundTruth, load_ground_truth
 from corrloss.suite.runs import BASELINE, OPTION_NAMES, Run, readable
 from corrloss.suite.tables import Experiments, Table, load_table
-from corrloss.tables.records import read_record, read_runs
+from corrloss.tables.records import FAILED, read_record, read_runs
 from corrloss.tables.show import read_table
 
 
@@ -57,6 +57,11 @@ class FinishedRun:
     def loss(self) -> str:
         """What it was trained with."""
         return loss_label(self.run.coefficient, self.run.weight, dict(self.run.options))
+
+    @property
+    def failed(self) -> str | None:
+        """Why the training failed; None of one that did not. A run that failed has no metrics."""
+        return self.record.get(FAILED)
 
     def metric(self, name: str) -> float | None:
         """A figure of the record; None where it is unknown."""

@@ -11,11 +11,13 @@ import pytest
 from finished_project import HOSTILE
 from typer.testing import CliRunner
 
+from corrloss.analysis.record import make_record
 from corrloss.cli import app
 from corrloss.report.page import render
+from corrloss.tables.records import runs_frame
 
-PANELS = ("forest-weight", "forest-pair", "correlation", "density", "bounds", "weight", "tide", "training",
-          "soft-ranks")  # fmt: skip
+PANELS = ("forest-weight", "forest-pair", "correlation", "density", "thresholds", "bounds", "weight", "tide",
+          "training", "soft-ranks")  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -59,8 +61,10 @@ def test_every_figure_is_there_and_has_data(seen):
     for figures in seen.figures.values():
         for figure in figures:
             assert figure["data"]
-    per_detector = [len(seen.figures[name]) for name in ("density", "tide", "training")]
+    per_detector = [len(seen.figures[name]) for name in ("thresholds", "tide", "training")]
     assert per_detector == [2, 2, 2] and len(seen.figures["bounds"]) == 2
+    before_and_after = seen.figures["density"]
+    assert [sum(trace["type"] == "heatmap" for trace in one["data"]) for one in before_and_after] == [2] * 4
 
 
 def test_every_cell_of_the_tables_is_on_the_page(seen, project):
@@ -79,6 +83,28 @@ def test_every_run_has_its_record_and_examples(seen, project):
     for image in images:
         kind, _, content = image.partition(",")
         assert kind == "data:image/jpeg;base64" and base64.b64decode(content).startswith(b"\xff\xd8")
+
+
+def test_a_run_that_failed_is_told_and_its_training_shown(project, tmp_path):
+    copy = type(project)(shutil.copytree(project.root, tmp_path / "copy"))
+    chosen = next(run.run for run in copy.runs() if run.run.detector == "sparse_rcnn" and run.run.weight)
+    folder, reason = chosen.folder(copy.results), f"loss is nan at iteration 7 {HOSTILE}"
+    training = json.loads((folder / "training.json").read_text())
+    training["curve"][-1]["loss"] = float("nan")
+    (folder / "training.json").write_text(json.dumps(training | {"failed": reason}))
+    for name in ("detections", "detections_best", "detections_worst"):
+        (folder / f"{name}.bbox.json").write_text("[]")
+    annotations = copy.root / "data/mini_coco/annotations/instances_val.json"
+    record = make_record(chosen.name, "0" * 12, folder, annotations)
+    (folder / "record.json").write_text(json.dumps(record))
+    runs = [(run.run, run.record) for run in copy.runs()]
+    runs_frame(runs).to_csv(copy.folder / "runs.csv", index=False)
+    page = render("mini", copy.tables(), copy.runs(), copy.data())
+    seen = Page(page)
+    assert f"This training failed: {reason}" in seen.text and f"{copy.runs()[-1].label}: failed" in seen.text
+    assert [len(seen.figures[name]) for name in ("training", "tide", "density")] == [2, 2, 4]
+    assert len(seen.figures["training"][1]["data"]) == 2 and len(seen.figures["tide"][1]["data"]) == 1
+    assert not re.search(r"[:,\[]NaN", page[: page.index("</main>")])  # which no browser reads as JSON
 
 
 def test_nothing_is_fetched(seen):
