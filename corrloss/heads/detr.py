@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from mmdet.models.dense_heads import DETRHead
 from torch import Tensor
 
 from corrloss.heads.observe import observed_losses
-from corrloss.heads.positives import PositivesError, aligned_ious, matched_scores
+from corrloss.heads.positives import (
+    PositivesError,
+    aligned_ious,
+    batch_index,
+    for_ious,
+    matched_scores,
+    query_pools,
+)
 
 
 class QueryCorrelationMixin:
@@ -41,17 +47,14 @@ class QueryCorrelationMixin:
         for layer in range(layers):  # they come first; proposals of the encoder or denoising may follow
             classified, boxes = calls[2 * layer : 2 * layer + 2]
             queries = len(classified.pred) // images
-            of_images = matched[layer * images : (layer + 1) * images]
-            index = torch.cat([queries * image + index for image, index in enumerate(of_images)])
-            image = torch.cat([torch.full_like(index, image) for image, index in enumerate(of_images)])
-            name = "loss_corr" if layer == layers - 1 else f"d{layer}.loss_corr"
+            index = batch_index(matched[layer * images : (layer + 1) * images], queries)
             target = classified.target
             labels = (target[0] if isinstance(target, tuple) else target)[index]
+            name = "loss_corr" if layer == layers - 1 else f"d{layer}.loss_corr"
             losses[name] = self.loss_corr(
-                matched_scores(classified.pred[index], labels, self.loss_cls.use_sigmoid),
-                aligned_ious(boxes.pred[index], boxes.target[index]),
-                level=torch.zeros_like(index),  # queries have no feature level
-                image=image,
+                matched_scores(classified.pred, index, labels, self.loss_cls.use_sigmoid),
+                aligned_ious(for_ious(boxes.pred, self.loss_corr)[index], boxes.target[index]),
+                **query_pools(self.loss_corr.scope, index, queries),
             )
         return losses
 

@@ -20,5 +20,9 @@ class CorrelationFoveaHead(DecodedBoxMixin, FoveaHead):
         around the origin in units of the level's base edge. Targets are clamped to [1/16, 16] of
         that edge by mmdet, as in the release.
         """
-        sign = boxes.new_tensor([-1, -1, 1, 1])
-        return aligned_ious(torch.exp(boxes.float()) * sign, torch.exp(targets.float()) * sign)
+        return aligned_ious(_around_origin(boxes), _around_origin(targets))
+
+
+def _around_origin(sides: Tensor) -> Tensor:
+    left_up, right_down = sides.float().exp().chunk(2, dim=1)
+    return torch.cat([-left_up, right_down], dim=1)

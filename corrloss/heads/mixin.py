@@ -13,8 +13,8 @@ from corrloss.heads.positives import (
     Positives,
     PositivesError,
     aligned_ious,
+    for_ious,
     is_positive,
-    locate,
     matched_scores,
     positive_index,
 )
@@ -70,7 +70,8 @@ class PositivesCollector:
         """
         if index is None:
             index = positive_index(labels, self.num_classes)
-        self._parts.append((logits[index], labels[index], index + self._offset, *rows_at(index)))
+        scores = matched_scores(logits, index, labels[index], self.use_sigmoid)
+        self._parts.append((scores, index + self._offset, *rows_at(index)))
         self._offset += len(labels)
 
     def positives(self, ious_of: Callable[..., Tensor]) -> Positives:
@@ -88,10 +89,8 @@ class PositivesCollector:
             raise PositivesError(
                 self.head, f"showed {self._offset} predictions to its losses, but has {expected}"
             )
-        logits, labels, index, *rows = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
-        scores = matched_scores(logits, labels, self.use_sigmoid)
-        level, image = locate(index, self.sizes, self.num_images, self.level_major)
-        return Positives(scores, ious_of(*rows), level, image, len(self.sizes), self.num_images)
+        scores, index, *rows = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        return Positives(scores, ious_of(*rows), index, self.sizes, self.num_images, self.level_major)
 
 
 class CorrelationMixin:
@@ -115,12 +114,8 @@ class CorrelationMixin:
         if self.loss_corr is None:
             return self._detector_losses(cls_scores, *args, **kwargs)
         losses, positives = self._losses_and_positives(cls_scores, *args, **kwargs)
-        losses["loss_corr"] = self.loss_corr(
-            positives.scores,
-            positives.ious,
-            level=positives.level,
-            image=positives.image,
-        )
+        pools = positives.pools(self.loss_corr.scope)
+        losses["loss_corr"] = self.loss_corr(positives.scores, positives.ious, **pools)
         return losses
 
     def _detector_losses(self, cls_scores: list[Tensor], *args, **kwargs) -> dict:
@@ -171,7 +166,7 @@ class DecodedBoxMixin(CorrelationMixin):
 
     def _boxes_from(self, call: LossCall | None, like: Tensor) -> tuple[Tensor, Tensor]:
         if call is not None and call.name == "loss_bbox":
-            return call.pred, call.target
+            return for_ious(call.pred, self.loss_corr), call.target
         return like.new_zeros(0, 4), like.new_zeros(0, 4)
 
     def _known_index(self, labels: Tensor, count: int) -> Tensor:
@@ -206,6 +201,7 @@ class EncodedBoxMixin(CorrelationMixin):
     ) -> None:
         """Add the positives of one level or image; all arguments flattened to one row an anchor."""
         if self._open_collector is not None:
+            offsets = for_ious(offsets, self.loss_corr)
             self._open_collector.add(
                 logits, labels, lambda index: (anchors[index], offsets[index], targets[index])
             )
@@ -213,5 +209,7 @@ class EncodedBoxMixin(CorrelationMixin):
     def ious_of(self, anchors: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
         """IoUs of the decoded boxes: shapes (n, 4), (n, 4), (n, 4) to (n,)."""
         decode = self.bbox_coder.decode
-        boxes = decode(anchors, offsets)  # targets are boxes where the box loss takes boxes, as GIoU does
-        return aligned_ious(boxes, targets if self.reg_decoded_bbox else decode(anchors, targets))
+        if self.reg_decoded_bbox:  # targets are boxes: the box loss takes boxes, as GIoU does
+            return aligned_ious(decode(anchors, offsets), targets)
+        both = decode(torch.cat([anchors, anchors]), torch.cat([offsets, targets]))
+        return aligned_ious(*both.split(len(anchors)))

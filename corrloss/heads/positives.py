@@ -8,6 +8,8 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
+from corrloss.loss import CorrelationLoss
+
 MIN_IOU = 1e-6  # the release clamps IoUs here; a box without overlap keeps a finite logarithm downstream
 WAY_OUT = "docs/any_detector.md says what a head must show, and how a small adapter shows it"
 
@@ -28,19 +30,36 @@ class Positives:
         scores: Probability of the matched class, float, shape (n,), in [0, 1]; carries the
             classifier's gradient.
         ious: IoU of the decoded box with its ground-truth box, float, shape (n,), in [1e-6, 1];
-            carries the regressor's gradient. ``CorrelationLoss`` decides which gradient it uses.
-        level: Index of the feature level, int64, shape (n,).
-        image: Index of the image in the batch, int64, shape (n,).
-        num_levels: Number of feature levels of the head.
+            carries the regressor's gradient where the loss wants it.
+        index: Positions among the head's flattened predictions, int64, shape (n,).
+        sizes: Predictions of one image at each feature level.
         num_images: Number of images in the batch.
+        level_major: Order of the flattened predictions, see :func:`locate`.
     """
 
     scores: Tensor
     ious: Tensor
-    level: Tensor
-    image: Tensor
-    num_levels: int
+    index: Tensor
+    sizes: list[int]
     num_images: int
+    level_major: bool
+
+    def pools(self, scope: str) -> dict[str, Tensor]:
+        """What a ``CorrelationLoss`` of this scope needs: ``level`` or ``image``, int64 (n,), or nothing."""
+        if scope == "batch":
+            return {}
+        level, image = locate(self.index, self.sizes, self.num_images, self.level_major)
+        return {"level": level} if scope == "level" else {"image": image}
+
+
+def for_ious(boxes: Tensor, loss_corr: CorrelationLoss) -> Tensor:
+    """Predicted boxes for the IoUs of a loss, without the gradient that it would not let through anyway."""
+    return boxes.detach() if loss_corr.gradient_to == "classifier" else boxes
+
+
+def batch_index(of_images: list[Tensor], size: int) -> Tensor:
+    """Positions in a batch of ``size`` predictions an image, from those within each image: int64 (n,)."""
+    return torch.cat([index + size * image for image, index in enumerate(of_images)])
 
 
 def aligned_ious(boxes: Tensor, targets: Tensor) -> Tensor:
@@ -66,12 +85,13 @@ def positive_index(labels: Tensor, num_classes: int) -> Tensor:
     return is_positive(labels, num_classes).nonzero().squeeze(1)
 
 
-def matched_scores(logits: Tensor, labels: Tensor, use_sigmoid: bool | None) -> Tensor:
-    """Probability of each row's label, as the head itself turns logits into scores.
+def matched_scores(logits: Tensor, index: Tensor, labels: Tensor, use_sigmoid: bool | None) -> Tensor:
+    """Probability of the matched class of some rows, as the head itself turns logits into scores.
 
     Args:
-        logits: Classification logits, shape (n, classes) with sigmoid, (n, classes + 1) with softmax.
-        labels: Matched classes, int64, shape (n,).
+        logits: Classification logits, shape (m, classes) with sigmoid, (m, classes + 1) with softmax.
+        index: The rows, int64, shape (n,).
+        labels: Their matched classes, int64, shape (n,).
         use_sigmoid: True for independent classes, False for softmax with a background class; None where
             ``logits`` are probabilities already.
 
@@ -79,9 +99,17 @@ def matched_scores(logits: Tensor, labels: Tensor, use_sigmoid: bool | None) -> 
         Tensor of shape (n,) in [0, 1].
     """
     if use_sigmoid is False:
-        logits = logits.softmax(dim=1)
-    scores = logits.gather(1, labels[:, None]).squeeze(1)
+        return logits[index].softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+    scores = logits[index, labels]
     return scores.sigmoid() if use_sigmoid else scores
+
+
+def query_pools(scope: str, index: Tensor, size: int) -> dict[str, Tensor]:
+    """Like :meth:`Positives.pools`, of queries or proposals: ``size`` an image, all of one level."""
+    if scope == "batch":
+        return {}
+    image = torch.div(index, size, rounding_mode="floor")
+    return {"image": image} if scope == "image" else {"level": torch.zeros_like(index)}
 
 
 def locate(index: Tensor, sizes: list[int], num_images: int, level_major: bool) -> tuple[Tensor, Tensor]:

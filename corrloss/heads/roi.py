@@ -6,7 +6,7 @@ import torch
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from torch import Tensor
 
-from corrloss.heads.positives import PositivesError, aligned_ious, matched_scores
+from corrloss.heads.positives import PositivesError, aligned_ious, for_ious, matched_scores
 
 
 class RoICorrelationMixin:
@@ -34,29 +34,33 @@ class RoICorrelationMixin:
     ) -> dict:
         """Losses of one stage, as in mmdet, and ``loss_corr`` over its positives."""
         result = super().loss_and_target(cls_score, bbox_pred, rois, sampling_results, *args, **kwargs)
-        index, image = _positives_of(sampling_results, rois.device)
+        index, pools = _positives_of(sampling_results, self.loss_corr.scope, rois.device)
         labels = result["bbox_targets"][0][index]
-        offsets = bbox_pred[index]
+        offsets = for_ious(bbox_pred, self.loss_corr)[index]
         if not self.reg_class_agnostic:
             of_class = labels * self.bbox_coder.encode_size
             columns = torch.arange(self.bbox_coder.encode_size, device=labels.device)
             offsets = offsets.gather(1, of_class[:, None] + columns)
         boxes = self.bbox_coder.decode(rois[index, 1:], offsets)
         result["loss_bbox"]["loss_corr"] = self.loss_corr(
-            matched_scores(cls_score[index], labels, self.loss_cls.use_sigmoid),
+            matched_scores(cls_score, index, labels, self.loss_cls.use_sigmoid),
             aligned_ious(boxes, torch.cat([sampled.pos_gt_bboxes for sampled in sampling_results])),
-            level=torch.zeros_like(index),  # proposals of all levels go through one head
-            image=image,
+            **pools,
         )
         return result
 
 
-def _positives_of(sampling_results: list, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Positions of the positives among all sampled proposals, and their images: they come first in each."""
-    start, index, image = 0, [], []
-    for number, sampled in enumerate(sampling_results):
-        positives = len(sampled.pos_priors)
-        index.append(torch.arange(start, start + positives, device=device))
-        image.append(torch.full_like(index[-1], number))
-        start += positives + len(sampled.neg_priors)
-    return torch.cat(index), torch.cat(image)
+def _positives_of(
+    sampling_results: list, scope: str, device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Positions of the positives among all proposals, in each image the first, and the loss's pools."""
+    start, index = 0, []
+    for sampled in sampling_results:
+        index.append(torch.arange(start, start + len(sampled.pos_priors), device=device))
+        start += len(sampled.pos_priors) + len(sampled.neg_priors)
+    pools = {}
+    if scope == "image":
+        pools["image"] = torch.cat([torch.full_like(some, image) for image, some in enumerate(index)])
+    if scope == "level":  # proposals of all levels go through one head
+        pools["level"] = torch.zeros_like(torch.cat(index))
+    return torch.cat(index), pools

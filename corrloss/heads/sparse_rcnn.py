@@ -1,11 +1,10 @@
 """Sparse R-CNN (Sun et al. 2021) with Correlation Loss at each stage."""
 
-import torch
 from mmdet.models.roi_heads.bbox_heads import DIIHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from corrloss.heads.positives import aligned_ious, matched_scores, positive_index
+from corrloss.heads.positives import aligned_ious, batch_index, for_ious, matched_scores, query_pools
 
 
 @MODELS.register_module()
@@ -28,12 +27,11 @@ class CorrelationDIIHead(DIIHead):
         if self.loss_corr is None:
             return result
         labels, _, targets, _ = result["bbox_targets"]
-        index = positive_index(labels, self.num_classes)
-        image = torch.div(index, len(labels) // len(sampling_results), rounding_mode="floor")
+        proposals = len(labels) // len(sampling_results)
+        index = batch_index([sampled.pos_inds for sampled in sampling_results], proposals)
         result["loss_bbox"]["loss_corr"] = self.loss_corr(
-            matched_scores(cls_score[index], labels[index], self.loss_cls.use_sigmoid),
-            aligned_ious(bbox_pred[index], targets[index]),
-            level=torch.zeros_like(index),  # the stages of Sparse R-CNN have no feature levels
-            image=image,
+            matched_scores(cls_score, index, labels[index], self.loss_cls.use_sigmoid),
+            aligned_ious(for_ious(bbox_pred, self.loss_corr)[index], targets[index]),
+            **query_pools(self.loss_corr.scope, index, proposals),
         )
         return result

@@ -28,9 +28,9 @@ def test_collector_puts_parts_together_in_order():
     found = collector.positives(lambda rows: rows / 10)
     assert torch.equal(found.scores, logits[[1, 2, 5], [1, 0, 2]].sigmoid())
     assert torch.equal(found.ious, torch.tensor([0.1, 0.2, 0.1]))  # of positions within their part
-    assert found.level.tolist() == [0, 0, 1]
-    assert found.image.tolist() == [0, 1, 1]
-    assert (found.num_levels, found.num_images) == (2, 2)
+    assert found.pools("level")["level"].tolist() == [0, 0, 1]
+    assert found.pools("image")["image"].tolist() == [0, 1, 1]
+    assert found.pools("batch") == {}
 
 
 @pytest.mark.parametrize("shown", [0, 5, 7])

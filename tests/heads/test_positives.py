@@ -55,13 +55,15 @@ def test_scores_equal_plain_python(use_sigmoid):
         probability(row, label, use_sigmoid)
         for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
     ]
-    torch.testing.assert_close(matched_scores(logits, labels, use_sigmoid), torch.tensor(expected))
+    torch.testing.assert_close(
+        matched_scores(logits, torch.arange(20), labels, use_sigmoid), torch.tensor(expected)
+    )
 
 
 @pytest.mark.parametrize("use_sigmoid", [True, False])
 def test_scores_of_no_positives_stay_in_the_graph(use_sigmoid):
     logits = torch.zeros(0, 5, requires_grad=True)
-    scores = matched_scores(logits, torch.zeros(0, dtype=torch.long), use_sigmoid)
+    scores = matched_scores(logits, *[torch.zeros(0, dtype=torch.long)] * 2, use_sigmoid)
     assert scores.shape == (0,) and scores.requires_grad
 
 
