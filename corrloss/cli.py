@@ -157,15 +157,25 @@ def train(
     work_dir: Annotated[Path, typer.Option(help="Folder for checkpoints.")],
     weights: Annotated[Path, typer.Option(help="Where the weights go.")],
     report: Annotated[Path, typer.Option(help="Where seconds, memory and loss curve go.")],
+    detections: Annotated[
+        Path | None,
+        typer.Option(help="Predict too, as `corrloss predict` does: start-up costs more than a prediction."),
+    ] = None,
+    prediction: Annotated[Path | None, typer.Option(help="The report of that prediction.")] = None,
     gpus: Gpus = 0,
     gpu_lease: GpuLease = "",
 ) -> None:
-    """Train one run."""
+    """Train one run, and predict with its weights where asked to."""
     with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
         from corrloss.engine.train import Places  # not earlier: what it imports asks CUDA for devices
         from corrloss.engine.train import train as train_run
 
         train_run(Places(config, work_dir, weights, report), say)
+        if detections is not None:
+            from corrloss.engine.predict import predict as predict_run
+
+            prediction = prediction or detections.with_name("prediction.json")
+            predict_run(config, weights, report, detections, prediction, say, detections.parent)
 
 
 @app.command()
@@ -199,14 +209,16 @@ def predict_test_dev(
     data_root: DataRoot,
     folder: Annotated[Path, typer.Argument(help="Where the zip file goes.")],
     root: Root = HERE,
+    gpus: Gpus = 0,
+    gpu_lease: GpuLease = "",
 ) -> None:
     """Detect objects in images without ground truth and pack them for the evaluation server."""
-    from corrloss.engine.test_dev import TrainedRun
-    from corrloss.engine.test_dev import predict_test_dev as predict_and_pack
-    from corrloss.suite.detectors import load_settings
+    with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
+        from corrloss.engine.test_dev import TrainedRun  # not earlier, as in train
+        from corrloss.engine.test_dev import predict_test_dev as predict_and_pack
+        from corrloss.suite.detectors import load_settings
 
-    settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
-    with contextlib.redirect_stdout(sys.stderr):
+        settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
         packed = predict_and_pack(TrainedRun(config, weights, training), settings, data_root, folder, say)
     say(f"{packed}: for the evaluation server; the AP of test-dev is the server's to say")
 

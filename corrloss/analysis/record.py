@@ -30,7 +30,8 @@ def make_record(
 
     Returns:
         ``run, seed, config_hash, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
-        surroundings, iterations, commit, date``, and ``failed``, the reason, where the training failed.
+        surroundings, iterations, resumes, commit, date``, and ``failed``, the reason, where the training
+        failed.
     """
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
@@ -49,6 +50,7 @@ def make_record(
         "predict_seconds": prediction["predict_seconds"],
         "peak_memory_mb": training["peak_memory_mb"],
         "iterations": training["iterations"],
+        "resumes": training["resumes"],
         "surroundings": {"train": training["surroundings"], "predict": prediction["surroundings"]},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

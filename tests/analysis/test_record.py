@@ -18,6 +18,7 @@ NAME = "mini_coco/atss/spearman_w0.2/seed3"
 TRAINING = {
     "train_seconds": 61.5,
     "iterations": 400,
+    "resumes": 2,
     "peak_memory_mb": 812.5,
     "surroundings": {"device": "cpu (x86_64)", "versions": {"torch": "2.1"}},
     "curve": [{"iteration": 8, "loss": 1.5}],
@@ -47,6 +48,7 @@ def test_a_record_says_what_was_measured_and_under_what_circumstances(folder):
         "config_hash": "0123456789ab",
     }
     assert (record["train_seconds"], record["predict_seconds"], record["iterations"]) == (61.5, 4.5, 400)
+    assert record["resumes"] == 2
     assert record["peak_memory_mb"] == 812.5
     assert record["surroundings"] == {
         "train": TRAINING["surroundings"],

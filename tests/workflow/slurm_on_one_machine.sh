@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # A real SLURM on this one machine, with pretend GPUs: for the tests of the profile, and to try the profile out.
 #   slurm_on_one_machine.sh install          Debian's packages; as root
-#   slurm_on_one_machine.sh start FOLDER     munged, slurmctld and slurmd on loopback; prints what to export
+#   slurm_on_one_machine.sh start FOLDER     munged, slurmctld and slurmd on loopback
 #   slurm_on_one_machine.sh fail FOLDER      the node and all that runs on it die at once, as without power
 #   slurm_on_one_machine.sh boot FOLDER      the node comes back
 #   slurm_on_one_machine.sh stop FOLDER      ends all that start started
-# All files are in FOLDER, none in /etc; a SLURM that is already there is not touched.
+# All files are in FOLDER, which a link in /run leads SLURM's commands to: not all of them inherit the environment.
+# It does not start beside another SLURM.
 set -euo pipefail
 
 GPUS=(/dev/zero /dev/full) # any device file will do for one GPU each; a regular file will not
 NODE=localhost
+CLUSTER=one-machine
+LINK=/run/slurm/conf # where SLURM's commands look if there is nothing in /etc/slurm
 
 fail() { printf 'slurm_on_one_machine: %s\n' "$*" >&2; exit 1; }
 
@@ -39,7 +42,7 @@ configure() {
   local device
   for device in "${GPUS[@]}"; do echo "NodeName=$NODE Name=gpu Type=pretend File=$device" >>"$FOLDER/gres.conf"; done
   cat >"$FOLDER/slurm.conf" <<CONF
-ClusterName=bench
+ClusterName=$CLUSTER
 SlurmctldHost=$NODE(127.0.0.1)
 SlurmctldPort=$(free_port 16817)
 SlurmdPort=$(free_port 16818)
@@ -84,15 +87,17 @@ CONF
 }
 
 start() {
-  [ ! -e "$FOLDER/slurm.conf" ] || fail "$FOLDER: in use already; stop it first"
+  [ ! -e /etc/slurm/slurm.conf ] || fail "this machine has a SLURM, in /etc/slurm/slurm.conf"
+  [ ! -e "$LINK/slurm.conf" ] || fail "this machine has a SLURM, in $(realpath "$LINK"); stop it first"
   configure
   dd if=/dev/urandom of="$FOLDER/munge.key" bs=128 count=1 status=none
   chmod 400 "$FOLDER/munge.key"
   munged --force --key-file="$FOLDER/munge.key" --socket="$FOLDER/munge.socket" --pid-file="$FOLDER/munged.pid" \
     --log-file="$FOLDER/munged.log" --seed-file="$FOLDER/munge.seed"
   slurmctld -f "$FOLDER/slurm.conf"
+  mkdir -p "$(dirname "$LINK")"
+  ln -sfn "$FOLDER" "$LINK"
   boot
-  echo "export SLURM_CONF=$FOLDER/slurm.conf"
 }
 
 boot() {
@@ -108,15 +113,19 @@ boot() {
   fail "the node did not come up within 30 s; the ends of the logs are above"
 }
 
-# All processes of jobs, some of whose parents may be gone: SLURM put its mark on them.
-processes_of_jobs() {
-  grep --files-with-matches --null-data --line-regexp --fixed-strings "SLURM_CONF=$SLURM_CONF" /proc/[0-9]*/environ |
-    xargs --no-run-if-empty grep --files-with-matches --null-data '^SLURM_JOB_ID=' | cut -d/ -f3
-} 2>/dev/null
+# Processes that have this in their environment.
+marked() {
+  grep --files-with-matches --null-data --line-regexp --fixed-strings "$1" /proc/[0-9]*/environ 2>/dev/null |
+    cut -d/ -f3 | sort || true
+}
 
+# The daemon and its steps first, so that nobody is left to report the end of the jobs.
 kill_node() {
-  { cat "$FOLDER/slurmd.pid" && processes_of_jobs; } 2>/dev/null |
-    xargs --no-run-if-empty kill -KILL 2>/dev/null || true
+  local jobs steps
+  jobs=$(marked "SLURM_CLUSTER_NAME=$CLUSTER")
+  steps=$(marked "SLURM_CONF=$FOLDER/slurm.conf" | comm -23 - <(echo "$jobs"))
+  # shellcheck disable=SC2046,SC2086
+  kill -KILL $(cat "$FOLDER/slurmd.pid" 2>/dev/null) $steps $jobs 2>/dev/null || true
 }
 
 fail_node() {
@@ -137,6 +146,7 @@ stop() {
       sleep 0.1
     done
   done
+  [ "$(readlink "$LINK")" != "$FOLDER" ] || rm "$LINK"
   rm -rf "$FOLDER"
 }
 
@@ -144,7 +154,7 @@ stop() {
 if [ "$1" != install ]; then
   [ $# -eq 2 ] || fail "$1: in which folder?"
   FOLDER=$(realpath -m "$2")
-  export SLURM_CONF=$FOLDER/slurm.conf
+  unset SLURM_CONF
 fi
 case $1 in
   install | start | boot | stop) "$1" ;;

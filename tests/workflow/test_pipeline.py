@@ -85,19 +85,18 @@ def test_a_comment_makes_nothing_stale_and_a_setting_what_depends_on_it(finished
         detector.write_text(before)
 
 
-def test_other_content_of_the_data_makes_stale_what_was_made_of_it(finished):
-    notes = finished.folder / "results/smoke/data"
-    before = {part: (notes / f"smoke_coco.{part}.identity").read_text() for part in ("train", "test")}
+def test_other_data_make_stale_what_was_made_of_them(finished):
+    data = finished.folder / "experiments/datasets/smoke_coco.py"
+    before = data.read_text()
     try:
-        (notes / "smoke_coco.test.identity").write_text("another one\n")  # as if the test images had been others
+        data.write_text(before.replace("val_images=12", "val_images=13"))
         planned = finished.snakemake("-n", "--quiet", "progress").stdout
-        assert "rule predict:" in planned and "rule train:" not in planned
-        (notes / "smoke_coco.train.identity").write_text("another one\n")
-        assert "rule train:" in finished.snakemake("-n", "--quiet", "progress").stdout
+        for rule in ("make_smoke_coco", "check_data", "train", "train_masks", "evaluate", "table"):
+            assert f"rule {rule}:" in planned
+        data.write_text(before + "\n# a remark\n")
+        assert "Nothing to be done" in finished.snakemake("-n").stdout
     finally:
-        for part, text in before.items():
-            (notes / f"smoke_coco.{part}.identity").write_text(text)
-    assert "Nothing to be done" in finished.snakemake("-n").stdout
+        data.write_text(before)
 
 
 def test_a_comment_in_a_table_makes_nothing_stale(finished):
@@ -111,6 +110,18 @@ def test_a_comment_in_a_table_makes_nothing_stale(finished):
         assert "rule table:" in planned and "rule evaluate:" not in planned
     finally:
         table.write_text(before)
+
+
+def test_lost_detections_are_predicted_again_without_training(finished):
+    folder = finished.folder / "results/smoke/runs/smoke_coco/retinanet/none/seed0"
+    before = {name: (folder / name).read_bytes() for name in ("weights.pth", "detections.bbox.json")}
+    (folder / "detections.bbox.json").unlink()
+    (folder / "record.json").unlink()
+    done = finished.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert "iteration" not in done.stdout
+    assert before == {name: (folder / name).read_bytes() for name in before}
+    assert json.loads((folder / "record.json").read_text())["resumes"] == 1
 
 
 def test_a_broken_table_stops_everything_with_its_place(finished):

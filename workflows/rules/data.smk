@@ -76,7 +76,7 @@ rule check_data:
         root=ROOT,
     shell:
         "corrloss check-data {wildcards.dataset:q} --data-root {params.data_root:q} --root {params.root:q}"
-        " --report {output:q} > {log:q} 2>&1"
+        " --report {output:q} 2> >(tee {log:q} >&2)"
 
 
 # One job for all runs: a process for each would cost more than the work. Trainings take the files as

@@ -1,18 +1,27 @@
-# From the resolved config to weights, and from weights to detections. Progress goes to the terminal, the
-# rest to the log.
+# From the resolved config to weights, and from weights to detections: two stages and one job, for to load the
+# detector again costs as much as to predict. A job that is done again for its predictions alone finds the
+# training's last checkpoint and trains nothing. Progress goes to the terminal, the rest to the log.
 rule train:
     input:
         f"{OUT}/data/{{dataset}}.train.identity",
+        f"{OUT}/data/{{dataset}}.test.identity",
         config=ancient(f"{RUN}/config.py"),
         data=ancient(f"{OUT}/data/{{dataset}}.json"),
         pretrained=ancient(run_pretrained),
     output:
         weights=f"{RUN}/weights.pth",
         report=f"{RUN}/training.json",
+        detections=f"{RUN}/detections.bbox.json",
+        positives=f"{RUN}/positives.npz",
+        best=f"{RUN}/detections_best.bbox.json",
+        worst=f"{RUN}/detections_worst.bbox.json",
+        prediction=f"{RUN}/prediction.json",
     log:
         f"{OUT}/logs/train/{LOGGED}.log",
     benchmark:
         f"{OUT}/benchmarks/train/{LOGGED}.tsv"
+    wildcard_constraints:
+        detector=WITHOUT_MASKS,
     conda:
         "../../environment.yml"
     threads: run_threads
@@ -31,49 +40,19 @@ rule train:
     shell:
         "corrloss train --config {input.config:q} --work-dir {params.work_dir:q}"
         " --weights {output.weights:q} --report {output.report:q}"
+        " --detections {output.detections:q} --prediction {output.prediction:q}"
         " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
 
 
-rule predict:
-    input:
-        f"{OUT}/data/{{dataset}}.test.identity",
-        config=ancient(f"{RUN}/config.py"),
+use rule train as train_masks with:
+    output:
         weights=f"{RUN}/weights.pth",
-        training=f"{RUN}/training.json",
-        data=ancient(f"{OUT}/data/{{dataset}}.json"),
-    output:
-        detections=f"{RUN}/detections.bbox.json",
-        positives=f"{RUN}/positives.npz",
-        best=f"{RUN}/detections_best.bbox.json",
-        worst=f"{RUN}/detections_worst.bbox.json",
-        report=f"{RUN}/prediction.json",
-    log:
-        f"{OUT}/logs/predict/{LOGGED}.log",
-    benchmark:
-        f"{OUT}/benchmarks/predict/{LOGGED}.tsv"
-    wildcard_constraints:
-        detector=WITHOUT_MASKS,
-    conda:
-        "../../environment.yml"
-    threads: MAX_THREADS
-    resources:
-        gpu=lambda wildcards: min(1, run_gpus(wildcards)),
-        gpu_lease="",
-        mem_mb=4000,
-        runtime=240,
-    shell:
-        "corrloss predict --config {input.config:q} --weights {input.weights:q}"
-        " --training {input.training:q} --detections {output.detections:q} --report {output.report:q}"
-        " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
-
-
-use rule predict as predict_masks with:
-    output:
+        report=f"{RUN}/training.json",
         detections=f"{RUN}/detections.bbox.json",
         masks=f"{RUN}/detections.segm.json",
         positives=f"{RUN}/positives.npz",
         best=f"{RUN}/detections_best.bbox.json",
         worst=f"{RUN}/detections_worst.bbox.json",
-        report=f"{RUN}/prediction.json",
+        prediction=f"{RUN}/prediction.json",
     wildcard_constraints:
         detector=WITH_MASKS,
