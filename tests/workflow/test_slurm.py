@@ -30,8 +30,8 @@ TABLE = {
 }
 BASELINE, WITH_LOSS = "none", "spearman_w0.1"
 EPOCHS = 8  # each leaves a checkpoint to go on from
-# What a user sets for a cluster: here one without accounting, that gives a job a minute.
-SETTINGS = {"gpu_model": "pretend", "train_minutes": "1", "status_command": "squeue"}
+# What a user sets for a cluster: here one without accounting.
+SETTINGS = {"gpu_model": "pretend", "train_minutes": "90", "status_command": "squeue"}
 SECONDS = 240  # that anything may take on a machine under load
 
 
@@ -117,14 +117,15 @@ class Trainings:
         return max((int(path.stem.removeprefix("iter_")) for path in found), default=0)
 
     def halted(self, variant, after):
-        """Stops the training when it has gone further than this: its SLURM job and how far; None before."""
-        iterations = self.iterations(variant)
-        running = [job for job, state in self.of(variant) if state == "RUNNING"] if iterations > after else []
+        """Stops the training when it has gone further than this; its SLURM job, or None before that."""
+        if self.iterations(variant) <= after:
+            return None
+        running = [job for job, state in self.of(variant) if state == "RUNNING"]
         for process in psutil.process_iter(["cmdline", "environ"]):
             command, environment = process.info["cmdline"] or [], process.info["environ"] or {}
             if running and environment.get("SLURM_JOB_ID") == running[0] and "train" in command[2:3]:
                 process.send_signal(signal.SIGSTOP)  # as if it hung, so that there is time to do it harm
-                return running[0], iterations
+                return running[0]
         return None
 
 
@@ -133,24 +134,31 @@ def finished(cluster, tmp_path_factory):
     """Two projects with the same runs: one went through all that SLURM does, one just ran here."""
     folder = tmp_path_factory.mktemp("projects")
     harmed, plain = make_project(folder / "harmed"), make_project(folder / "plain")
+    data = harmed.snakemake("results/smoke/data/smoke_coco.json")  # seconds here, half a minute in a queue
+    assert data.returncode == 0, data.stdout
     trainings = Trainings(cluster, harmed.folder)
-    # Only what costs time and has nothing to wait for here: the profile's own settings are for real clusters.
+    # What costs time and has nothing to wait for here: the profile is for clusters with other users and disks.
     quick = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
     snakemake = Started(harmed, "--workflow-profile", "slurm", *quick)
 
-    def halt(variant, after=0):
+    def halt(variant):
+        after = trainings.iterations(variant)
         return snakemake.wait_for(f"training of {variant}", lambda: trainings.halted(variant, after))
 
-    limited, _ = halt(BASELINE)  # it hangs, and so comes to its time limit while the other is dealt with
-    cancelled, done = halt(WITH_LOSS)
+    def ended(variant, job, state):
+        snakemake.wait_for(f"{state} of {variant}", lambda: dict(trainings.of(variant))[job] == state)
+
+    limited = halt(BASELINE)  # it hangs, and so comes to its time limit while the other is dealt with
+    cluster("scontrol", "update", f"JobId={limited}", "TimeLimit=1")
+    cancelled = halt(WITH_LOSS)
     cluster("scancel", cancelled)
+    ended(WITH_LOSS, cancelled, "CANCELLED")
     beside = Started(plain)
-    preempted, _ = halt(WITH_LOSS, after=done)
-    # All GPUs of a partition of higher priority, for a moment; the youngest job has to make room.
-    urgent = ["--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true"]
-    cluster("sbatch", *urgent)
-    snakemake.wait_for("time limit", lambda: dict(trainings.of(BASELINE))[limited] == "TIMEOUT")
-    lost, _ = halt(BASELINE, after=trainings.iterations(BASELINE))
+    preempted = halt(WITH_LOSS)
+    # A GPU for a partition of higher priority: the youngest job has to make room.
+    cluster("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
+    ended(BASELINE, limited, "TIMEOUT")
+    lost = halt(BASELINE)
     cluster("fail")
     cluster("boot")
     snakemake.finish()
@@ -174,7 +182,7 @@ def test_every_end_was_one_and_the_next_job_went_on(finished):
 def test_a_training_asks_for_its_gpus_and_no_more(finished):
     harmed, _, trainings = finished
     asked = trainings.cluster("scontrol", "show", "job", harmed.jobs[BASELINE][1])
-    for part in ("TresPerJob=gres:gpu:pretend:1", "Partition=gpu", "TimeLimit=00:01:00", "Requeue=1"):
+    for part in ("TresPerJob=gres:gpu:pretend:1", "Partition=gpu", "TimeLimit=01:30:00", "Requeue=1"):
         assert part in asked
 
 
