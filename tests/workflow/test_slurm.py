@@ -137,7 +137,7 @@ def finished(cluster, tmp_path_factory):
     data = harmed.snakemake("results/smoke/data/smoke_coco.json")  # seconds here, half a minute in a queue
     assert data.returncode == 0, data.stdout
     trainings = Trainings(cluster, harmed.folder)
-    # What costs time and has nothing to wait for here: the profile is for clusters with other users and disks.
+    # What costs time and has nothing to wait for here: the profile is for clusters, with their disks.
     quick = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
     snakemake = Started(harmed, "--workflow-profile", "slurm", *quick)
 
