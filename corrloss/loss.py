@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from corrloss._distributed import gather_positives, is_distributed
 from corrloss.coefficients import COEFFICIENTS, check_pairs, connected_zero, correlate, correlate_groups
-from corrloss.ranks import check_strength
+from corrloss.ranks import check_strength, is_number
 
 SCOPES = ("batch", "level", "image")
 REDUCTIONS = ("mean", "sum")
@@ -58,7 +58,7 @@ class CorrelationLoss(nn.Module):
         check_strength(strength)
         if scope == "image" and processes == "all":
             raise ValueError('processes="all" needs scope "batch" or "level": an image lies in one process')
-        if not 0 <= weight < float("inf"):
+        if not is_number(weight) or not 0 <= weight < float("inf"):
             raise ValueError(f"weight must be a finite number >= 0, got {weight!r}")
         self.coefficient = coefficient
         self.weight = weight

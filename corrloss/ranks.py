@@ -14,6 +14,8 @@ ends when it is done would have to wait for the device, they are found by mergin
 rounds of tensor operations, with no look at a value.
 """
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -72,9 +74,14 @@ def runs_on_cpu(values: Tensor) -> bool:
     return cpu is not None and values.is_cpu and not torch.compiler.is_compiling()
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a real number, NumPy's included, and neither text, nor true or false, nor a tensor."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_strength(strength: float) -> None:
     """Raise ValueError unless ``strength`` is a positive finite number."""
-    if not 0 < strength < float("inf"):
+    if not is_number(strength) or not 0 < strength < float("inf"):
         raise ValueError(f"strength must be a positive finite number, got {strength!r}")
 
 

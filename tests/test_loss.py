@@ -115,7 +115,10 @@ def test_half_precision_is_lifted(dtype):
         ("gradient_to", "nobody"),
         ("weight", -0.1),
         ("weight", float("nan")),
+        ("weight", "0.2"),
+        ("weight", None),
         ("strength", 0.0),
+        ("strength", "1"),
     ],
 )
 def test_a_wrong_option_is_named(argument, choice):

@@ -148,7 +148,7 @@ def test_dtypes(given, result, backend):
     torch.testing.assert_close(ranks.double(), oracle(x.tolist(), 0.1), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("strength", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("strength", [0, -1.0, float("nan"), float("inf"), "1", None, True, [1.0]])
 def test_strength_must_be_positive(strength):
     with pytest.raises(ValueError, match="strength must be a positive"):
         soft_rank(torch.rand(3), strength)
