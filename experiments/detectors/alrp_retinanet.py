@@ -14,4 +14,4 @@ model = dict(
 
 correlation = dict(head="CorrelationALRPRetinaHead")
 
-mini = dict(model=dict(bbox_head=dict(balance=dict(period=50))))  # 400 images in batches of 8
+mini = dict(model=dict(bbox_head=dict(balance=dict(period=50))))  # about an epoch of mini_coco
