@@ -1,6 +1,6 @@
 # RetinaNet R50 with AP Loss: 2 scales x 3 shapes of anchors, 100 epochs at 512 x 512 with SSD's augmentation,
-# 8 images a GPU on 4 GPUs, SGD 0.002, tested at 500 x 833. That is how aLRP Loss's release trains it; the release
-# of Correlation Loss has no recipe.
+# 8 images a GPU on 4 GPUs, SGD 0.002, tested at 500 x 833. That is how aLRP Loss's release trains it; that of
+# Correlation Loss has no recipe.
 _base_ = "./retinanet.py"
 
 train_dataloader = dict(

@@ -1,5 +1,5 @@
-# GFL R50 1x: Quality Focal Loss and Distribution Focal Loss. No release with Correlation Loss: 4 images a GPU on
-# 4 GPUs, SGD 0.01, as the release trains ATSS.
+# GFL R50 1x: Quality Focal Loss and Distribution Focal Loss. Not released with Correlation Loss: 4 images a
+# GPU on 4 GPUs, SGD 0.01, as the release trains ATSS.
 _base_ = "mmdet::gfl/gfl_r50_fpn_1x_coco.py"
 
 train_dataloader = dict(batch_size=4)

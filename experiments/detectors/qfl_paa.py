@@ -5,7 +5,7 @@ _base_ = "./paa.py"
 model = dict(
     bbox_head=dict(
         loss_cls=dict(_delete_=True, type="QualityFocalLoss", use_sigmoid=True, beta=2.0),
-        # PAA's reassignment asks what each candidate costs before its box is known: by focal loss, as plain PAA.
+        # What PAA's reassignment weighs the candidates by, as in plain PAA.
         loss_candidates=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25),
     )
 )
