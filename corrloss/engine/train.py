@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, TrainingDiverged
 from corrloss.engine.lock import exclusive
+from corrloss.engine.parent import end_with_parent
 from corrloss.engine.resume import ResumeHook, checkpoints, newest_whole
 from corrloss.engine.surroundings import peak_memory_mb, surroundings
 from corrloss.files import write_json, written_aside
@@ -92,7 +93,11 @@ def _start_processes(config: Config, places: Places) -> None:
     environment = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": str(config.bench.threads), **os.environ}
     # Only lines of progress come by stdout, which the parent may have turned elsewhere.
     done = subprocess.run(
-        [*command, *places.as_arguments()], env=environment, stdout=sys.__stdout__, check=False
+        [*command, *places.as_arguments()],
+        env=environment,
+        stdout=sys.__stdout__,
+        preexec_fn=end_with_parent,
+        check=False,
     )
     if done.returncode != 0 and not _diverged(places.work_dir).exists():
         raise ProcessesError(
@@ -114,6 +119,7 @@ def _refuse_too_few_gpus(config: Config) -> None:
 
 
 def _train_as_one_of_several(config: Config, places: Places, say: Callable[[str], None]) -> None:
+    end_with_parent()
     if config.bench.gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if config.bench.gpus else "gloo")

@@ -1,0 +1,67 @@
+"""Whatever a killed training had started ends too."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from corrloss.engine.parent import end_with_parent
+from corrloss.suite.batch import Spread
+
+WITHIN = 20  # seconds, on a machine under load
+
+
+def test_a_child_ends_with_its_parent():
+    child = "import time; from corrloss.engine.parent import end_with_parent; end_with_parent()"
+    child += "; print('ready', flush=True); time.sleep(600)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == 1
+    process.kill()
+    assert psutil.wait_procs(children, timeout=WITHIN)[1] == []
+    process.communicate()
+
+
+def test_a_child_that_is_told_so_when_it_is_started_ends_too():
+    code = (
+        "import subprocess, sys; from corrloss.engine.parent import end_with_parent; "
+        "subprocess.run(['sh', '-c', 'echo ready; exec sleep 600'], preexec_fn=end_with_parent)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    children = psutil.Process(process.pid).children()
+    process.kill()
+    assert psutil.wait_procs(children, timeout=WITHIN)[1] == []
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_killed_training_in_two_processes(smoke_config, tmp_path):
+    long = lambda settings: settings["train_cfg"].update(max_epochs=1000)  # noqa: E731
+    config = smoke_config("two", long, Spread(processes=2, images_per_process=2))
+    places = {"config": config, "work-dir": tmp_path / "work"}
+    places |= {"weights": tmp_path / "weights.pth", "report": tmp_path / "training.json"}
+    arguments = [f"--{name}={path}" for name, path in places.items()]
+    process = subprocess.Popen([sys.executable, "-m", "corrloss.cli", "train", *arguments])
+    started = psutil.Process(process.pid)
+    until = time.monotonic() + 120
+    while len(children := started.children(recursive=True)) < 3:  # torchrun, and two that train
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    while not list((tmp_path / "work").glob("iter_*.pth")):  # they are at work
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert psutil.wait_procs(children, timeout=WITHIN)[1] == []
+    assert not (tmp_path / "weights.pth").exists()
+
+
+def test_where_the_system_cannot_nothing_happens(monkeypatch):
+    monkeypatch.setattr("corrloss.engine.parent._LIBC", None)
+    end_with_parent()
