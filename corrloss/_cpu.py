@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.linalg.blas import daxpy, saxpy
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
@@ -73,6 +74,12 @@ def _not_finite(n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, Moment
     """All NaN, without the warnings on the way there."""
     nan = np.full(n, math.nan, dtype)
     return nan, nan, Moments(n, 0.0, 0.0, math.nan, math.nan, math.nan, math.nan)
+
+
+def combine(x: np.ndarray, a: float, y: np.ndarray, b: float) -> np.ndarray:
+    """``a x + b y``, with no more memory than the result takes."""
+    add = daxpy if x.dtype == np.float64 else saxpy
+    return add(y, x * a, a=b)
 
 
 class Runs(NamedTuple):

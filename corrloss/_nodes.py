@@ -55,8 +55,7 @@ class CorrelationOnCpu(torch.autograd.Function):
 
 def _gradient(ctx, row, own, own_slope, other, cross, constant, like: Tensor) -> Tensor:
     """The gradient of one of two samples: a linear combination of both, by way of the ranks if there are."""
-    total = own * own_slope
-    total += other * cross
+    total = cpu.combine(own, own_slope, other, cross)
     if constant:
         total += constant
     if ctx.pooled is not None:
