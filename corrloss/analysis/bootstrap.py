@@ -56,7 +56,7 @@ class Replicates:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an `.npz` file."""
-        np.savez_compressed(path, **vars(self))
+        np.savez(path, **vars(self))  # compressed it would be a tenth smaller and take twice as long to read
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Replicates":

@@ -12,7 +12,7 @@ from corrloss.suite.schema import ExperimentError
 from corrloss.suite.tables import Table
 from corrloss.tables.intervals import Intervals
 from corrloss.tables.records import FAILED
-from corrloss.tables.reference import published
+from corrloss.tables.reference import Cells, by_cell, published
 
 # Metrics of files that not every run leaves: their columns may be absent from runs.csv.
 OPTIONAL = ("mask_", "rho_img", "bound_img_")
@@ -52,7 +52,8 @@ def build_table(
     _check(table, runs)
     variants = [list(seeds) for _, seeds in groupby(table.runs, key=_variant)]
     failed = _failed(measured)
-    rows = [_row(table, seeds, measured, failed, reference, interval) for seeds in variants]
+    cells = by_cell(reference)
+    rows = [_row(table, seeds, measured, failed, cells, interval) for seeds in variants]
     frame = pd.DataFrame(rows).astype(dict.fromkeys(table.metrics, float))  # also where all are unknown
     return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
 
@@ -78,7 +79,7 @@ def _row(
     seeds: list[Run],
     measured: pd.DataFrame,
     all_failed: set[str],
-    reference: pd.DataFrame,
+    cells: Cells,
     interval: Intervals,
 ) -> dict:
     run = seeds[0]
@@ -91,7 +92,7 @@ def _row(
     deltas = {f"delta_{name}": _mean_delta(measured, name, pairs) for name in table.headlines}
     headline = table.headlines[-1]
     uncertainty = _uncertainty(pairs, headline, interval)
-    paper = _published(table, run, reference)
+    paper = _published(table, run, cells)
     measured_cell = (metrics[headline], deltas[f"delta_{headline}"])
     ci = (uncertainty["ci_low"], uncertainty["ci_high"])
     verdict = judge(*measured_cell, ci, paper["paper_AP"], paper["paper_delta"], run.scale)
@@ -123,9 +124,10 @@ def _failed(measured: pd.DataFrame) -> set[str]:
 
 def _mixed(measured: pd.DataFrame, names: set[str]) -> str:
     """Settings and versions in which some runs differ, each with the values that there are."""
-    texts = [measured["surroundings"][name] for name in names] if "surroundings" in measured else []
-    written = [text.split("; ") for text in texts if isinstance(text, str) and text]
-    known = [dict(part.split("=", 1) for part in parts) for parts in written]
+    if "surroundings" not in measured:
+        return ""
+    texts = measured["surroundings"].loc[sorted(names)].dropna().unique()
+    known = [dict(part.partition("=")[::2] for part in text.split("; ")) for text in texts]
     found = {}
     for key in sorted(set().union(*known)):
         # Of the prediction is written only what differs from the training.
@@ -142,9 +144,9 @@ def _uncertainty(pairs: list[Run], headline: str, interval: Intervals) -> dict:
     return {name: None if found is None else getattr(found, name) for name in names}
 
 
-def _published(table: Table, run: Run, reference: pd.DataFrame) -> dict:
-    here = published(reference, table.data, run, table.headlines[-1])
-    base = published(reference, table.data, run.baseline, table.headlines[-1])
+def _published(table: Table, run: Run, cells: Cells) -> dict:
+    here = published(cells, table.data, run, table.headlines[-1])
+    base = published(cells, table.data, run.baseline, table.headlines[-1])
     if here is None:
         return {"paper_AP": None, "paper_delta": None, "paper_source": ""}
     known_delta = base is not None and not run.is_baseline
@@ -157,8 +159,9 @@ def _published(table: Table, run: Run, reference: pd.DataFrame) -> dict:
 
 
 def _mean_of(measured: pd.DataFrame, metric: str, runs: list[Run]) -> float | None:
-    values = [measured[metric][run.name] for run in runs] if metric in measured else []
-    return sum(values) / len(values) if values else None
+    if metric not in measured or not runs:
+        return None
+    return float(measured[metric].loc[[run.name for run in runs]].to_numpy().mean())  # NaN where any is
 
 
 def _mean_delta(measured: pd.DataFrame, metric: str, runs: list[Run]) -> float | None:

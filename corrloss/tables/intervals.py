@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from corrloss.analysis.bootstrap import Interval, Replicates, paired_difference
@@ -24,12 +25,14 @@ def stored_intervals(results: Path) -> Intervals:
         The function; it returns None where a run or its baseline kept no replicates.
     """
 
+    load = cache(Replicates.load)  # a baseline is in many pairs
+
     def interval(runs: list[Run], metric: str) -> Interval | None:
         name = replicates_file("segm" if metric.startswith("mask_") else "bbox")
         pairs = [(run.baseline.folder(results) / name, run.folder(results) / name) for run in runs]
         if not pairs or not all(path.exists() for pair in pairs for path in pair):
             return None
-        baselines, others = ([Replicates.load(path) for path in side] for side in zip(*pairs, strict=True))
+        baselines, others = ([load(path) for path in side] for side in zip(*pairs, strict=True))
         return paired_difference(baselines, others)[metric.removeprefix("mask_")]
 
     return interval

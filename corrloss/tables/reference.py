@@ -17,6 +17,7 @@ COLUMNS = (
 )  # fmt: skip
 SOURCE_KINDS = ("primary", "second-hand", "official-code", "model-zoo")
 CELL = ("run_data", "run_detector", "run_coefficient", "run_weight", "run_options")
+Cells = dict[tuple[str | float, ...], pd.Series]
 ATTRIBUTIONS = ("", "stated", "inferred")
 DATA = ("coco", "cityscapes")
 
@@ -57,25 +58,27 @@ def load_reference(path: Path) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def published(reference: pd.DataFrame, data: str, run: Run, metric: str) -> pd.Series | None:
-    """The reference row of one run and metric, or None where nothing is published.
+def by_cell(reference: pd.DataFrame) -> Cells:
+    """The rows that belong to a cell of a table, by what names it.
 
     Args:
         reference: From :func:`load_reference`.
+    """
+    own = reference[reference["run_detector"] != ""]
+    return {tuple(row[name] for name in (*CELL, "metric")): row for _, row in own.iterrows()}
+
+
+def published(cells: Cells, data: str, run: Run, metric: str) -> pd.Series | None:
+    """The reference row of one run and metric, or None where nothing is published.
+
+    Args:
+        cells: From :func:`by_cell`.
         data: Which data set the run's stands for, ``coco`` or ``cityscapes``.
         run: The run; seed and scale do not matter.
         metric: Name of the metric.
     """
     options = ";".join(f"{name}={readable(value)}" for name, value in run.options)
-    match = reference[
-        (reference["run_data"] == data)
-        & (reference["run_detector"] == run.detector)
-        & (reference["run_coefficient"] == run.coefficient)
-        & (reference["run_weight"] == run.weight)
-        & (reference["run_options"] == options)
-        & (reference["metric"] == metric)
-    ]
-    return None if match.empty else match.iloc[0]
+    return cells.get((data, run.detector, run.coefficient, run.weight, options, metric))
 
 
 def _refuse(path: Path, frame: pd.DataFrame, wrong: pd.Series, column: str, allowed: object) -> None:

@@ -4,7 +4,14 @@ import pytest
 
 from corrloss.suite.runs import Run
 from corrloss.suite.tables import Experiments
-from corrloss.tables.reference import COLUMNS, SOURCE_KINDS, ReferenceFileError, load_reference, published
+from corrloss.tables.reference import (
+    COLUMNS,
+    SOURCE_KINDS,
+    ReferenceFileError,
+    by_cell,
+    load_reference,
+    published,
+)
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "experiments" / "reference" / "paper.csv"
@@ -37,8 +44,8 @@ def run(coefficient="concordance", weight=0.2, scale="paper", seed=0, options=()
 def test_a_cell_is_found_whatever_scale_and_seed(load):
     reference = load(CONTEXT, BASE, CELL)
     for scale, seed in (("paper", 0), ("mini", 3)):
-        assert published(reference, "coco", run(scale=scale, seed=seed), "AP")["value"] == "39.8"
-        assert published(reference, "coco", run("none", 0.0, scale, seed), "AP")["value"] == "38.7"
+        assert published(by_cell(reference), "coco", run(scale=scale, seed=seed), "AP")["value"] == "39.8"
+        assert published(by_cell(reference), "coco", run("none", 0.0, scale, seed), "AP")["value"] == "38.7"
 
 
 @pytest.mark.parametrize(
@@ -53,17 +60,17 @@ def test_a_cell_is_found_whatever_scale_and_seed(load):
     ],
 )
 def test_nothing_is_published_of_any_other_cell(load, data, of_run, metric):
-    assert published(load(CONTEXT, BASE, CELL), data, of_run, metric) is None
+    assert published(by_cell(load(CONTEXT, BASE, CELL)), data, of_run, metric) is None
 
 
 def test_context_fills_no_cell(load):
-    assert published(load(CONTEXT | {"run_data": "coco"}), "coco", run("none", 0.0), "AP") is None
+    assert published(by_cell(load(CONTEXT | {"run_data": "coco"})), "coco", run("none", 0.0), "AP") is None
 
 
 def test_options_are_part_of_a_cell(load):
     reference = load(CELL, CELL | {"run_options": "gradient_to=both;strength=1", "value": "38.9"})
     options = (("gradient_to", "both"), ("strength", 1.0))
-    assert published(reference, "coco", run(options=options), "AP")["value"] == "38.9"
+    assert published(by_cell(reference), "coco", run(options=options), "AP")["value"] == "38.9"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +137,7 @@ def test_the_committed_figures_are_the_papers():
 
     def gain(detector, coefficient, weight):
         with_loss, without = (
-            published(reference, "coco", Run("paper", "coco", detector, *variant, 0), "AP")
+            published(by_cell(reference), "coco", Run("paper", "coco", detector, *variant, 0), "AP")
             for variant in ((coefficient, weight), ("none", 0.0))
         )
         return round(float(with_loss["value"]) - float(without["value"]), 2)
