@@ -45,7 +45,8 @@ rule time_training:
         table="|".join(OVERHEAD_TABLES) or "-",
     conda:
         "../../environment.yml"
-    threads: workflow.cores  # seconds are measured: nothing else should run beside it
+    # All cores, for seconds are measured; a cluster has no number of them, and gives a node instead.
+    threads: workflow.resource_settings.cores or 1
     resources:
         gpu=overhead_gpus,
         gpu_lease="",
