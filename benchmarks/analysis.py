@@ -1,15 +1,18 @@
 """Time and memory of the analysis on data of the size of COCO minival, beside hotcoco's own.
 
-    python benchmarks/analysis.py [--repeats 3] [--replicates 1000] [--workers 2]
+    python benchmarks/analysis.py [--repeats 3] [--replicates 1000] [--workers 2] [--records 2000]
 
 5,000 images, 80 classes, 36 thousand boxes and 460 thousand detections a model, made from a seed (half a
-minute). What is compared runs interleaved in this one process; seconds are medians of wall time. The long
-ones, the bootstraps, run once; hotcoco's with a tenth of the replicates, and its time is scaled up.
+minute); then runs.csv and all tables from made-up records. What is compared runs interleaved in this one
+process; seconds are medians, of wall time and, where other processes want the machine too, of this process's
+CPU time. The long ones, the bootstraps, run once; hotcoco's with a tenth of the replicates, and its time is
+scaled up.
 """
 
 import argparse
+import json
 import resource
-import statistics
+import shutil
 import sys
 import tempfile
 import time
@@ -18,17 +21,28 @@ from pathlib import Path
 
 import hotcoco
 import numpy as np
+import yaml
 
-from corrloss.analysis.ap import average_precision, hotcoco_evaluation
-from corrloss.analysis.bootstrap import bootstrap_ap, paired_difference
+from corrloss.analysis.ap import average_precision, average_precision_of_file, hotcoco_evaluation
+from corrloss.analysis.bootstrap import Replicates, bootstrap_ap, paired_difference
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
 from corrloss.analysis.coco import load_detections, load_ground_truth
 from corrloss.analysis.correlation import load_positives, rho_cls, rho_img
 from corrloss.analysis.matching import match
+from corrloss.analysis.metrics import metric_names
+from corrloss.suite.matrix import Matrix, Planned
+from corrloss.suite.runs import Run
+from corrloss.suite.tables import Experiments, load_table
+from corrloss.tables.build import build_table
+from corrloss.tables.intervals import stored_intervals
+from corrloss.tables.records import read_finished, read_runs, runs_frame
+from corrloss.tables.reference import load_reference
+from corrloss.tables.render import to_latex, to_markdown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "analysis"))
 from synthetic_coco import make_dataset, make_detections, write
 
+ROOT = Path(__file__).parents[1]
 POSITIVES_PER_BOX = 30
 
 
@@ -37,13 +51,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2, help="threads of the bootstrap")
+    parser.add_argument("--records", type=int, default=2000, help="runs of which the tables are made")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_data(Path(folder))
-        print("| what | seconds | beside | seconds | ratio |", "| --- | --- | --- | --- | --- |", sep="\n")
+        print(
+            "| what | wall | CPU | beside | wall | CPU | ratio of wall | of CPU |",
+            "| --- " * 8 + "|",
+            sep="\n",
+        )
         bench_ap(Path(folder), arguments.repeats)
         bench_measures(Path(folder), arguments.repeats)
         bench_bootstrap(Path(folder), arguments.replicates, arguments.workers)
+        bench_tables(Path(folder) / "project", arguments.records, arguments.repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\nPeak memory of this process: {peak:.2f} GiB")
 
@@ -74,21 +94,32 @@ def make_data(folder: Path) -> None:
     )
 
 
-def seconds(function: Callable, *arguments) -> float:
-    start = time.perf_counter()
+def seconds(function: Callable, *arguments) -> np.ndarray:
+    """Wall time and CPU time."""
+    start = np.array([time.perf_counter(), time.process_time()])
     function(*arguments)
-    return time.perf_counter() - start
+    return np.array([time.perf_counter(), time.process_time()]) - start
 
 
-def row(what: str, own: float, beside: str = "", other: float | None = None) -> None:
-    rest = f" {beside} | {other:.2f} | {own / other:.2f} |" if other else " | | |"
-    print(f"| {what} | {own:.2f} |{rest}", flush=True)
+def medians(functions: list[Callable], repeats: int) -> list[np.ndarray]:
+    """Seconds of each function, taken in turns."""
+    times = [[seconds(function) for function in functions] for _ in range(repeats)]
+    return list(np.median(times, axis=0))
+
+
+def row(what: str, own: np.ndarray, beside: str = "", other: np.ndarray | None = None) -> None:
+    figures = [*own] if other is None else [*own, beside, *other, *(own / other)]
+    cells = [figure if isinstance(figure, str) else f"{figure:.2f}" for figure in figures]
+    print(f"| {what} | {' | '.join(cells + [''] * (7 - len(cells)))} |", flush=True)
 
 
 def bench_ap(folder: Path, repeats: int) -> None:
     """Load, check and score one file, beside hotcoco's loading and scoring without the checks."""
 
     def own() -> None:
+        average_precision_of_file(load_ground_truth(folder / "annotations.json"), folder / "a.json")
+
+    def as_columns() -> None:
         truth = load_ground_truth(folder / "annotations.json")
         average_precision(truth, load_detections(folder / "a.json", truth))
 
@@ -98,12 +129,9 @@ def bench_ap(folder: Path, repeats: int) -> None:
         evaluation.evaluate()
         evaluation.accumulate()
 
-    times = [(seconds(own), seconds(theirs)) for _ in range(repeats)]
-    own_median, their_median = (statistics.median(column) for column in zip(*times, strict=True))
+    own_median, their_median, columns_median = medians([own, theirs, as_columns], repeats)
     row("AP, loaded and checked", own_median, "hotcoco, loaded", their_median)
-    truth = load_ground_truth(folder / "annotations.json")
-    found = load_detections(folder / "a.json", truth)
-    row("of it, AP", statistics.median(seconds(average_precision, truth, found) for _ in range(repeats)))
+    row("the same with all detections as columns", columns_median, "hotcoco, loaded", their_median)
 
 
 def bench_measures(folder: Path, repeats: int) -> None:
@@ -118,9 +146,9 @@ def bench_measures(folder: Path, repeats: int) -> None:
             average_precision(truth, bound_after_nms(found, matches, order))
         rho_img(load_positives(folder / "positives.npz", truth), truth)
         for name in ("a", "b"):  # stand in for the two that the predict stage re-dealt before NMS
-            average_precision(truth, load_detections(folder / f"{name}.json", truth))
+            average_precision_of_file(truth, folder / f"{name}.json")
 
-    row("ρ_img, ρ_cls and four bounds, loaded", statistics.median(seconds(measures) for _ in range(repeats)))
+    row("ρ_img, ρ_cls and four bounds, loaded", *medians([measures], repeats))
 
 
 def bench_bootstrap(folder: Path, replicates: int, workers: int) -> None:
@@ -152,6 +180,60 @@ def bench_bootstrap(folder: Path, replicates: int, workers: int) -> None:
     print(
         f"\nΔAP {own_interval.delta:.2f}; width of its 95% interval {width:.3f}, hotcoco's {other_width:.3f}"
     )
+
+
+def bench_tables(root: Path, records: int, repeats: int) -> None:
+    """runs.csv, and every table of experiments/ with as many seeds as it takes, from stored records."""
+    experiments, runs = make_project(root, records)
+    write_records(root, runs)
+    matrix = Matrix("mini", {}, {run.name: Planned(run, {}, "0" * 12) for run in runs}, {})
+    reference = load_reference(ROOT / "experiments" / "reference" / "paper.csv")
+
+    def tables() -> None:
+        runs_frame(read_finished(matrix, root)).to_csv(root / "runs.csv", index=False, float_format="%.6g")
+        measured, interval = read_runs(root / "runs.csv"), stored_intervals(root)
+        for plan in plans(experiments):
+            frame = build_table(plan, measured, reference, interval)
+            frame.to_csv(root / f"{plan.name}.csv", index=False, float_format="%.6g")
+            for suffix, to_text in ((".md", to_markdown), (".tex", to_latex)):
+                (root / f"{plan.name}{suffix}").write_text(to_text(frame, plan.title, "mini"))
+
+    row(
+        f"runs.csv and {len(plans(experiments))} tables from {len(runs)} records", *medians([tables], repeats)
+    )
+
+
+def plans(experiments: Experiments) -> list:
+    loaded = [load_table(experiments, name, "mini") for name in experiments.tables]
+    return [plan for plan in loaded if plan.runs and plan.headlines]  # not those of what the loss costs
+
+
+def make_project(root: Path, records: int) -> tuple[Experiments, list[Run]]:
+    """The bench's own tables, with seeds until there are enough runs."""
+    for name in ("experiments", "workflows/schemas"):
+        shutil.copytree(ROOT / name, root / name)
+    n_variants = len({run.name for plan in plans(Experiments(ROOT)) for run in plan.runs if run.seed == 0})
+    for path in (root / "experiments" / "tables").glob("*.yaml"):
+        seeds = {"seeds": {"mini": list(range(-(-records // n_variants)))}}
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | seeds))
+    experiments = Experiments(root)
+    runs = {run.name: run for plan in plans(experiments) for run in plan.runs}
+    return experiments, list(runs.values())
+
+
+def write_records(root: Path, runs: list[Run]) -> None:
+    rng, names = np.random.default_rng(0), metric_names(masks=True)
+    surroundings = {"device": "cpu", "threads": 1, "versions": {"torch": "1", "mmdet": "2", "numpy": "3"}}
+    common = {"train_seconds": 60.0, "config_hash": "0" * 12}
+    common["surroundings"] = {"train": surroundings, "predict": surroundings}
+    for run in runs:
+        folder = run.folder(root)
+        folder.mkdir(parents=True)
+        metrics = dict(zip(names, (100 * rng.random(len(names))).tolist(), strict=True))
+        (folder / "record.json").write_text(json.dumps({"run": run.name, "metrics": metrics, **common}))
+        replicates = Replicates(np.full(6, 30.0), rng.normal(30, 1, (1000, 6)), 200, 0)
+        for kind in ("bbox", "segm"):
+            replicates.save(folder / f"bootstrap.{kind}.npz")
 
 
 if __name__ == "__main__":
