@@ -15,6 +15,7 @@ include: "workflows/rules/train.smk"
 include: "workflows/rules/test_dev.smk"
 include: "workflows/rules/evaluate.smk"
 include: "workflows/rules/tables.smk"
+include: "workflows/rules/cost.smk"
 include: "workflows/rules/report.smk"
 
 

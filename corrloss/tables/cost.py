@@ -1,0 +1,199 @@
+"""What a scale costs: GPU hours, days and disk of each table, by a table of seconds or by finished runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from corrloss.data.published import PUBLISHED
+from corrloss.suite.runs import Run
+from corrloss.tables.csv_file import read_csv
+from corrloss.tables.records import read_finished
+
+if TYPE_CHECKING:  # mmengine's Config takes a second to load
+    from corrloss.suite.matrix import Matrix, Planned
+
+COLUMNS = (
+    "detector", "dataset", "images_per_process", "seconds_per_iteration", "parameters_millions", "megapixels",
+    "gflops", "kind", "source",
+)  # fmt: skip
+NUMBERS = COLUMNS[2:7]
+KINDS = ("published", "estimate")
+# From the seconds of the table, from other runs of the detector on the data set, or from the run itself.
+TABLE, SIBLINGS, RECORD = "table", "siblings", "record"
+CHECKPOINTS = 2  # the last two are kept beside the final weights
+STATES = {"AdamW": 2, "Adam": 2}  # numbers of the optimiser's state for each weight; momentum alone is 1
+BYTES_PER_DETECTION = 120  # of a list in COCO's format
+DETECTION_FILES = 3  # as they are, and in the best and the worst order
+
+
+class SecondsError(ValueError):
+    """The table of seconds is broken; the message names file, line and column."""
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run costs.
+
+    Attributes:
+        run: The run.
+        gpu_hours: Hours of one GPU (of one processor core where the scale has none); None if unknown.
+        gigabytes: Disk that the run's folder takes; None if unknown.
+        basis: Where the hours come from: ``table``, ``siblings`` or ``record``; empty if unknown.
+    """
+
+    run: Run
+    gpu_hours: float | None
+    gigabytes: float | None
+    basis: str
+
+
+def load_seconds(path: Path) -> pd.DataFrame:
+    """Read ``experiments/reference/seconds.csv``.
+
+    Returns:
+        A row a detector and data set: seconds of one training iteration of ``images_per_process`` images,
+        parameters in millions, and what an estimate was scaled by: the recipe's mean image in megapixels, and
+        10⁹ floating-point operations of one such image forward. Indexed by detector and data set.
+
+    Raises:
+        SecondsError: A column or a source is missing, a figure is no positive number, a kind is unknown, or a
+            detector stands there twice for one data set.
+    """
+    frame = read_csv(path, SecondsError, COLUMNS)
+    for name in NUMBERS:
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        _refuse(path, frame, ~((numbers > 0) & (numbers < float("inf"))), name, "a number above 0")
+        frame[name] = numbers
+    _refuse(path, frame, ~frame["kind"].isin(KINDS), "kind", f"one of {', '.join(KINDS)}")
+    _refuse(path, frame, frame["source"].str.strip() == "", "source", "a source for every figure")
+    twice = frame.duplicated(["detector", "dataset"])
+    _refuse(path, frame, twice, "detector", "each detector once for a data set")
+    return frame.set_index(["detector", "dataset"])
+
+
+def run_costs(matrix: Matrix, seconds: pd.DataFrame, results: Path) -> dict[Run, RunCost]:
+    """What each run of a scale costs.
+
+    A finished run costs what its record says, one of a detector that has finished runs on the data set what
+    those took on average; of the others the table of seconds is asked. Prediction and evaluation come on top,
+    a percent or two of the training.
+
+    Args:
+        matrix: What there is to be run.
+        seconds: From :func:`load_seconds`; it holds for the recipes of scale ``paper``.
+        results: Folder of all results.
+
+    Raises:
+        RecordError: A record is damaged.
+    """
+    finished = {run: record["train_seconds"] for run, record in read_finished(matrix, results)}
+    return {
+        planned.run: _run_cost(planned, matrix, seconds, finished, results)
+        for planned in matrix.planned.values()
+    }
+
+
+def cost_table(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> pd.DataFrame:
+    """One row a table, and one for all of them, in which a run that tables share counts once.
+
+    Args:
+        matrix: What there is to be run.
+        costs: From :func:`run_costs`.
+        gpus: GPUs that train at the same time (cores, where the scale trains on none).
+
+    Returns:
+        ``table, runs, finished, gpu_hours, to_go_gpu_hours, to_go_days, disk_gb, unknown``: runs in all and
+        finished, hours of all runs and of those that are left, days of the latter on all GPUs, disk of all
+        runs, and the number of runs of which nothing is known; those count as nothing elsewhere.
+    """
+    rows = {name: table.runs for name, table in matrix.tables.items() if table.runs}
+    rows["all, each run once"] = tuple(costs)
+    return pd.DataFrame([_row(name, [costs[run] for run in runs], gpus) for name, runs in rows.items()])
+
+
+def to_text(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> str:
+    """The table of costs for a terminal, in Markdown, and what its figures rest on."""
+    frame = cost_table(matrix, costs, gpus)
+    hours = frame.select_dtypes("float").columns
+    shown = frame.assign(**{name: frame[name].map("{:,.1f}".format) for name in hours})
+    count = Counter(cost.basis for cost in costs.values())
+    lines = [
+        f"Scale {matrix.scale}, {gpus} at work side by side. Hours of {len(costs)} runs: {count[RECORD]} are "
+        "from their own records,",
+        f"{count[SIBLINGS]} from finished runs of the same detector, {count[TABLE]} estimated from",
+        f"experiments/reference/seconds.csv (V100), {count['']} unknown. Training alone; "
+        "data sets come on top.",
+    ]
+    unknown = sorted({f"{run.dataset}/{run.detector}" for run, cost in costs.items() if not cost.basis})
+    if unknown:
+        lines.append(f"Unknown, and counted as nothing: {', '.join(unknown)}.")
+    return "\n".join([shown.to_markdown(index=False, disable_numparse=True), "", *lines])
+
+
+def _row(name: str, costs: list[RunCost], gpus: int) -> dict:
+    left = [cost for cost in costs if cost.basis != RECORD]
+    hours, to_go = (sum(cost.gpu_hours or 0.0 for cost in group) for group in (costs, left))
+    return {
+        "table": name,
+        "runs": len(costs),
+        "finished": len(costs) - len(left),
+        "gpu_hours": hours,
+        "to_go_gpu_hours": to_go,
+        "to_go_days": to_go / gpus / 24,
+        "disk_gb": sum(cost.gigabytes or 0.0 for cost in costs),
+        "unknown": sum(cost.gpu_hours is None for cost in costs),
+    }
+
+
+def _run_cost(
+    planned: Planned, matrix: Matrix, seconds: pd.DataFrame, finished: dict[Run, float], results: Path
+) -> RunCost:
+    run, bench = planned.run, planned.config["bench"]
+    alike = [
+        spent
+        for other, spent in finished.items()
+        if (other.detector, other.dataset) == (run.detector, run.dataset)
+    ]
+    known = matrix.scale == "paper" and (run.detector, run.dataset) in seconds.index
+    row = seconds.loc[(run.detector, run.dataset)] if known else None
+    disk = None if row is None else _gigabytes(planned.config, row, _images(matrix, run, "test"))
+    devices = max(bench["gpus"], 1)
+    if run in finished:
+        folder = run.folder(results)
+        disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+        return RunCost(run, finished[run] * devices / 3600, disk, RECORD)
+    if alike:
+        return RunCost(run, sum(alike) / len(alike) * devices / 3600, disk, SIBLINGS)
+    if row is None:
+        return RunCost(run, None, None, "")
+    per_image = row["seconds_per_iteration"] / row["images_per_process"]
+    images = _images(matrix, run, "train") * planned.config["train_cfg"]["max_epochs"]
+    return RunCost(run, per_image * images / 3600, disk, TABLE)
+
+
+def _images(matrix: Matrix, run: Run, part: str) -> int:
+    data = matrix.datasets[run.dataset]
+    if "make" in data:
+        return data["make"][{"train": "train_images", "test": "val_images"}[part]]
+    return PUBLISHED[data[part]["expected"]].images
+
+
+def _gigabytes(config: dict, row: pd.Series, test_images: int) -> float:
+    """Weights, checkpoints with the optimiser's state, and detections."""
+    states = STATES.get(config["optim_wrapper"]["optimizer"]["type"], 1)
+    weights = 4 * row["parameters_millions"] * 1e6
+    test = config["model"].get("test_cfg", {})
+    per_image = (test.get("rcnn") or test).get("max_per_img", 100)
+    detections = BYTES_PER_DETECTION * DETECTION_FILES * per_image * test_images
+    return (weights * (1 + CHECKPOINTS * (1 + states)) + detections) / 1e9
+
+
+def _refuse(path: Path, frame: pd.DataFrame, wrong: pd.Series, column: str, needed: str) -> None:
+    if wrong.any():
+        line = wrong.idxmax()
+        raise SecondsError(f"{path}: line {line}, {column}: {frame[column][line]!r}; needs {needed}")

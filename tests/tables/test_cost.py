@@ -1,0 +1,166 @@
+"""What a scale costs, against sums done by hand; and broken tables of seconds."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from corrloss.suite.matrix import Matrix, Planned
+from corrloss.suite.runs import Run
+from corrloss.suite.tables import Table
+from corrloss.tables.cost import COLUMNS, SecondsError, cost_table, load_seconds, run_costs, to_text
+
+ROOT = Path(__file__).parents[2]
+HEADER = ",".join(COLUMNS)
+TOY = "toy,coco,4,0.50,25.0,0.853,200.0,estimate,a guess"
+
+
+def planned(detector, coefficient="none", scale="paper", dataset="coco", **config):
+    run = Run(scale, dataset, detector, coefficient, 0.0 if coefficient == "none" else 0.2, 0)
+    whole = {
+        "bench": {"gpus": 4 if scale == "paper" else 0},
+        "train_cfg": {"max_epochs": 12},
+        "optim_wrapper": {"optimizer": {"type": "SGD"}},
+        "model": {"test_cfg": {"max_per_img": 100}},
+        **config,
+    }
+    return Planned(run, whole, "0123456789ab")
+
+
+def matrix_of(scale, *tables, make=None):
+    """Each table is a list of planned runs."""
+    part = {"expected": "coco_2017_train"}
+    data = {"train": part, "test": {"expected": "coco_2017_val"}} if make is None else {"make": make}
+    made = {
+        f"table{number}": Table(
+            f"table{number}", "", "coco", ("AP",), ("AP",), True, tuple(p.run for p in runs), {}
+        )
+        for number, runs in enumerate(tables)
+    }
+    return Matrix(scale, made, {p.run.name: p for runs in tables for p in runs}, {"coco": data})
+
+
+def finish(run, results, seconds):
+    folder = run.folder(results)
+    folder.mkdir(parents=True)
+    record = {"run": run.name, "config_hash": "0123456789ab", "train_seconds": seconds, "metrics": {}}
+    (folder / "record.json").write_text(json.dumps(record))
+    (folder / "weights.pth").write_bytes(bytes(1_000_000))
+
+
+@pytest.fixture
+def seconds(tmp_path):
+    path = tmp_path / "seconds.csv"
+    path.write_text(f"{HEADER}\n{TOY}\n")
+    return load_seconds(path)
+
+
+def test_hours_follow_from_seconds_images_and_epochs(seconds, tmp_path):
+    toy = planned("toy")
+    (cost,) = run_costs(matrix_of("paper", [toy]), seconds, tmp_path).values()
+    # 118,287 images of 12 epochs, an eighth of a second each on one GPU
+    assert cost.gpu_hours == pytest.approx(118_287 * 12 * 0.125 / 3600)
+    assert cost.basis == "table"
+    # weights, two checkpoints with momentum, three files of 100 detections for each of 5,000 images
+    assert cost.gigabytes == pytest.approx(0.1 + 2 * 0.2 + 3 * 100 * 5000 * 120 / 1e9)
+
+
+def test_an_optimiser_with_two_states_and_more_detections_take_more_room(seconds, tmp_path):
+    adam = planned(
+        "toy",
+        optim_wrapper={"optimizer": {"type": "AdamW"}},
+        model={"test_cfg": {"rpn": None, "rcnn": {"max_per_img": 300}}},
+    )
+    (cost,) = run_costs(matrix_of("paper", [adam]), seconds, tmp_path).values()
+    assert cost.gigabytes == pytest.approx(0.1 + 2 * 0.3 + 3 * 300 * 5000 * 120 / 1e9)
+
+
+def test_finished_runs_tell_their_own_cost_and_that_of_their_siblings(seconds, tmp_path):
+    base, loss, other = planned("toy"), planned("toy", "spearman"), planned("unknown")
+    matrix = matrix_of("paper", [base, loss, other])
+    finish(base.run, tmp_path, 7200.0)
+    costs = run_costs(matrix, seconds, tmp_path)
+    assert (costs[base.run].gpu_hours, costs[base.run].basis) == (8.0, "record")  # two hours on four GPUs
+    assert costs[base.run].gigabytes == pytest.approx(0.001, rel=0.01)
+    assert (costs[loss.run].gpu_hours, costs[loss.run].basis) == (8.0, "siblings")
+    assert (costs[other.run].gpu_hours, costs[other.run].basis) == (None, "")
+
+
+def test_a_record_of_another_config_tells_nothing(seconds, tmp_path):
+    toy = planned("toy")
+    finish(toy.run, tmp_path, 7200.0)
+    record = toy.run.folder(tmp_path) / "record.json"
+    record.write_text(record.read_text().replace("0123456789ab", "older"))
+    (cost,) = run_costs(matrix_of("paper", [toy]), seconds, tmp_path).values()
+    assert cost.basis == "table"
+
+
+def test_a_run_that_tables_share_counts_once_in_all(seconds, tmp_path):
+    base, loss = planned("toy"), planned("toy", "spearman")
+    matrix = matrix_of("paper", [base, loss], [base])
+    costs = run_costs(matrix, seconds, tmp_path)
+    frame = cost_table(matrix, costs, gpus=8).set_index("table")
+    one = costs[base.run].gpu_hours
+    assert list(frame["runs"]) == [2, 1, 2]
+    assert list(frame["gpu_hours"]) == pytest.approx([2 * one, one, 2 * one])
+    assert frame["to_go_days"]["table0"] == pytest.approx(2 * one / 8 / 24)
+
+
+def test_what_is_finished_is_no_longer_to_go(seconds, tmp_path):
+    base, loss = planned("toy"), planned("toy", "spearman")
+    matrix = matrix_of("paper", [base, loss])
+    finish(base.run, tmp_path, 3600.0)
+    row = cost_table(matrix, run_costs(matrix, seconds, tmp_path), gpus=4).iloc[0]
+    assert (row["finished"], row["gpu_hours"], row["to_go_gpu_hours"]) == (1, 8.0, 4.0)
+    assert row["to_go_days"] == pytest.approx(1 / 24)
+
+
+def test_figures_of_gpus_are_not_taken_for_those_of_a_cpu(seconds, tmp_path):
+    mini = planned("toy", scale="mini")
+    matrix = matrix_of("mini", [mini], make={"train_images": 400, "val_images": 200})
+    costs = run_costs(matrix, seconds, tmp_path)
+    assert costs[mini.run].gpu_hours is None
+    said = to_text(matrix, costs, 1)
+    assert "unknown" in said and "coco/toy" in said
+    finish(mini.run, tmp_path, 90.0)
+    assert run_costs(matrix, seconds, tmp_path)[mini.run].gpu_hours == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("detector\n", "line 1: no column dataset"),
+        (f"{HEADER}\n{TOY}\n{TOY}\n", "line 3, detector: 'toy'; needs each detector once"),
+        (f"{HEADER}\n{TOY.replace('0.50', '0')}\n", "line 2, seconds_per_iteration: '0'; needs a number"),
+        (f"{HEADER}\n{TOY.replace('0.50', 'nan')}\n", "line 2, seconds_per_iteration"),
+        (f"{HEADER}\n{TOY.replace('0.50', 'half')}\n", "line 2, seconds_per_iteration: 'half'"),
+        (f"{HEADER}\n{TOY.replace('estimate', 'rumour')}\n", "needs one of published, estimate"),
+        (f"{HEADER}\n{TOY.replace('a guess', ' ')}\n", "line 2, source: ' '; needs a source"),
+        (f"{HEADER}\n{TOY},more\n", "line 2: has 10 fields, the header 9"),
+    ],
+)
+def test_a_broken_table_of_seconds_is_refused_with_its_place(tmp_path, text, said):
+    path = tmp_path / "seconds.csv"
+    path.write_text(text)
+    with pytest.raises(SecondsError) as caught:
+        load_seconds(path)
+    assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+# The real table.
+
+
+@pytest.fixture(scope="module")
+def real():
+    return load_seconds(ROOT / "experiments" / "reference" / "seconds.csv")
+
+
+def test_one_figure_is_published_and_the_others_scaled_from_it(real):
+    (known,) = real[real["kind"] == "published"].itertuples()
+    assert known.Index == ("sparse_rcnn", "coco") and known.seconds_per_iteration == 0.50
+    paper = pd.read_csv(ROOT / "experiments" / "reference" / "paper.csv")
+    cell = paper[(paper["metric"] == "sec_per_iter_V100") & (paper["variant"] == "baseline")]
+    assert float(cell["value"].item()) == known.seconds_per_iteration
+    work = real["gflops"] * real["images_per_process"] / (known.gflops * known.images_per_process)
+    assert list(real["seconds_per_iteration"]) == pytest.approx(list(0.5 * work), abs=0.0051)
