@@ -20,6 +20,11 @@ from corrloss.heads.positives import (
 )
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Whether reading a value waits for nothing."""
+    return tensor.device.type == "cpu"
+
+
 class PositivesCollector:
     """Gathers the positives of one call of ``loss_by_feat``, part by part.
 
@@ -172,7 +177,7 @@ class DecodedBoxMixin(CorrelationMixin):
     def _known_index(self, labels: Tensor, count: int) -> Tensor:
         """Positions of the positives, whose number the head has found out: a GPU is not waited for again."""
         positive = is_positive(labels, self.num_classes)
-        if positive.is_cuda:
+        if not on_host(positive):
             torch._assert_async(positive.sum() == count, "the positives are not those that loss_bbox saw")
         elif (found := int(positive.sum())) != count:
             raise PositivesError(self, f"has {found} positives, but its loss_bbox saw {count} boxes")
