@@ -15,12 +15,12 @@ include: "workflows/rules/train.smk"
 include: "workflows/rules/test_dev.smk"
 include: "workflows/rules/evaluate.smk"
 include: "workflows/rules/tables.smk"
+include: "workflows/rules/overhead.smk"
 include: "workflows/rules/cost.smk"
 include: "workflows/rules/report.smk"
 
 
 # Seconds each: with a cluster's profile these run beside Snakemake, not after a wait in the queue.
 localrules:
-    resolve,
     runs,
     table,

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -136,18 +136,30 @@ def check_data(
 @app.command()
 @clear_errors
 def resolve(
-    scale: Scale, data_root: DataRoot, results: Results, root: Root = HERE, spread: Spread = ""
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    scale: Scale,
+    data_root: DataRoot,
+    results: Results,
+    config: Annotated[Path, typer.Option(help="Where the config goes.")],
+    config_hash: Annotated[str, typer.Option(help="Hash that it must have: that of the plan.")] = "",
+    root: Root = HERE,
+    spread: Spread = "",
 ) -> None:
-    """Write the resolved config of every run of a scale into the run's folder."""
+    """Write the resolved config of one run."""
     from corrloss.files import written_aside
     from corrloss.suite import batch
     from corrloss.suite.configs import dump
-    from corrloss.suite.matrix import load_matrix
+    from corrloss.suite.matrix import plan_run
+    from corrloss.suite.schema import ExperimentError
 
-    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
-    for planned in matrix.planned.values():
-        with written_aside(planned.run.folder(results) / "config.py") as aside:
-            aside.write_text(dump(planned.config), encoding="utf-8")
+    planned = plan_run(root, scale, data_root, results, run, batch.Spread.parse(spread))
+    if config_hash not in ("", planned.hash):
+        raise ExperimentError(
+            f"{run}: experiments/ or the code of the loss changed since this was planned (hash "
+            f"{config_hash}, now {planned.hash}); run snakemake again"
+        )
+    with written_aside(config) as aside:
+        aside.write_text(dump(planned.config), encoding="utf-8")
 
 
 @app.command()
@@ -232,7 +244,8 @@ def evaluate(
     annotations: Annotated[Path, Existing],
     record: Annotated[Path, typer.Option(help="Where the record goes.")],
     ap: Annotated[
-        str, typer.Option(help="What computes AP: hotcoco or the reference, pycocotools.")
+        Literal["hotcoco", "pycocotools"],
+        typer.Option(help="What computes AP; pycocotools is the reference."),
     ] = "hotcoco",
 ) -> None:
     """Measure the detections of one run; write its record and, beside it, its bootstrap replicates."""

@@ -16,6 +16,11 @@ from corrloss.suite.schema import ExperimentError
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "make-data",
+    "download",
+    "fetch-weights",
+    "convert-cityscapes",
+    "predict-test-dev",
+    "cost",
     "check-data",
     "resolve",
     "train",
@@ -39,6 +44,7 @@ rows:
 
 
 SETTINGS = "--scale mini --data-root data --results results"
+RESOLVE = f"resolve mini_coco/retinanet/none/seed0 {SETTINGS} --config config.py"
 COLLECT = f"collect {SETTINGS} results/mini/runs.csv"
 TABULATE = "table one --scale mini --runs results/mini/runs.csv results/mini/tables/one.csv"
 EVALUATE = (
@@ -136,11 +142,20 @@ def test_from_records_to_tables_and_the_terminal(invoke, project):
     assert [path.name for path in (project / "results/mini").rglob("*.part")] == []
 
 
-def test_resolve_writes_the_config_of_every_run(invoke, project):
-    done(invoke(f"resolve {SETTINGS}"))
-    written = sorted(path.parent for path in (project / "results/mini/runs").rglob("config.py"))
-    recorded = sorted(path.parent for path in (project / "results/mini/runs").rglob("record.json"))
-    assert written == recorded and len(written) == 2
+def test_resolve_writes_the_config_of_a_run(invoke, project):
+    done(invoke(RESOLVE))
+    assert "run': 'mini_coco/retinanet/none/seed0'" in (project / "config.py").read_text()
+
+
+def test_a_config_that_is_not_the_planned_one_is_refused(invoke, project):
+    said = refused(invoke(f"{RESOLVE} --config-hash 0123456789ab"))
+    assert "changed since this was planned (hash 0123456789ab, now " in said
+    assert not (project / "config.py").exists()
+
+
+def test_a_run_of_no_table_is_named(invoke, project):
+    said = refused(invoke(RESOLVE.replace("none", "spearman_w0.9")))
+    assert "no table has run mini_coco/retinanet/spearman_w0.9/seed0 at scale 'mini'" in said
 
 
 def test_a_run_of_an_older_config_has_no_figures(invoke, project):
@@ -154,7 +169,7 @@ def test_a_run_of_an_older_config_has_no_figures(invoke, project):
     assert row["incomplete"].endswith(path.parents[1].name + "/seed0")
 
 
-@pytest.mark.parametrize("command", [f"resolve {SETTINGS}", COLLECT])
+@pytest.mark.parametrize("command", [RESOLVE, COLLECT])
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
@@ -199,6 +214,7 @@ def test_a_broken_input_of_a_table_is_one_message(invoke, project, file, said):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
+        ("download voc --data-root data", "'voc' cannot be fetched; choose one of coco, coco_test_dev, city"),
         ("make-data voc --data-root data", "experiments/datasets/voc.py: no such file; there are"),
         ("check-data voc --data-root data --report r.json", "experiments/datasets/voc.py: no such file"),
         ("show", "results/mini/tables: no table yet"),
@@ -210,6 +226,18 @@ def test_a_broken_input_of_a_table_is_one_message(invoke, project, file, said):
 def test_what_is_not_there_is_one_message(invoke, project, command, said):
     assert said in refused(invoke(command))
     assert not (project / "r.json").exists()
+
+
+def test_the_cost_of_finished_runs_is_that_of_their_records(invoke):
+    said = done(invoke(f"cost {SETTINGS}"))
+    (row,) = (line for line in said.splitlines() if line.startswith("| one "))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["2", "2", "0.0"]  # 18 seconds
+    assert "2 are from their own records" in said
+
+
+def test_conversion_says_what_is_missing():
+    result = CliRunner().invoke(app, ["convert-cityscapes", "nowhere", "train", "out.json"])
+    assert "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in nowhere" in refused(result)
 
 
 @pytest.mark.parametrize("command", [TABULATE, "show --scael mini", "tabel"])

@@ -52,18 +52,44 @@ def load_matrix(root: Path, scale: str, data_root: Path, results: Path, spread: 
     Raises:
         ExperimentError: Any of the files is broken; the message names it.
     """
-    experiments = Experiments(root)
-    cache = results / ".cache"
+    experiments, cache = Experiments(root), results / ".cache"
     tables = {name: load_table(experiments, name, scale) for name in experiments.tables}
-    runs = {run.name: run for table in tables.values() for run in table.runs}
-    if not runs:
-        raise ExperimentError(f"{experiments.folder / 'tables'}: no table has a run at scale {scale!r}")
-    planned = {}
-    for name, run in runs.items():
-        config = resolve(experiments, run, data_root, cache, spread)
-        planned[name] = Planned(run, config, config_hash(config))
+    runs = _runs(experiments, tables, scale)
+    planned = {name: _plan(experiments, run, data_root, cache, spread) for name, run in runs.items()}
     datasets = {
         name: read_settings(experiments, "dataset", name, cache)
         for name in sorted({run.dataset for run in runs.values()})
     }
     return Matrix(scale, tables, planned, datasets)
+
+
+def plan_run(
+    root: Path, scale: str, data_root: Path, results: Path, name: str, spread: Spread = RECIPE
+) -> Planned:
+    """Read ``experiments/`` for one run of a scale, and resolve that one alone.
+
+    Args:
+        root, scale, data_root, results, spread: As :func:`load_matrix` takes them.
+        name: Name of the run.
+
+    Raises:
+        ExperimentError: Any of the files is broken, or no table has the run; the message names it.
+    """
+    experiments = Experiments(root)
+    tables = {table: load_table(experiments, table, scale) for table in experiments.tables}
+    runs = _runs(experiments, tables, scale)
+    if name not in runs:
+        raise ExperimentError(f"{experiments.folder / 'tables'}: no table has run {name} at scale {scale!r}")
+    return _plan(experiments, runs[name], data_root, results / ".cache", spread)
+
+
+def _runs(experiments: Experiments, tables: dict[str, Table], scale: str) -> dict[str, Run]:
+    runs = {run.name: run for table in tables.values() for run in table.runs}
+    if not runs:
+        raise ExperimentError(f"{experiments.folder / 'tables'}: no table has a run at scale {scale!r}")
+    return runs
+
+
+def _plan(experiments: Experiments, run: Run, data_root: Path, cache: Path, spread: Spread) -> Planned:
+    config = resolve(experiments, run, data_root, cache, spread)
+    return Planned(run, config, config_hash(config))

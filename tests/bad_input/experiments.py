@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bad_input.results import SETTINGS, TABLE, Area, cut, text, whole
 
-RESOLVE = f"resolve {SETTINGS}"
+RESOLVE = f"resolve mini_coco/retinanet/none/seed0 {SETTINGS} --config config.py"
 
 
 def added(line: str):

@@ -31,7 +31,7 @@ def results(project):
 
 
 def kill_at(project, seconds, with_children):
-    """Start Snakemake, and kill it, alone or with all that it started, after some seconds; whether it lived."""
+    """Start Snakemake, and kill it, alone or with all that it started, after a while; whether it lived."""
     process = project.start("--nolock")
     time.sleep(seconds)
     alive = process.poll() is None

@@ -80,7 +80,8 @@ def test_a_comment_makes_nothing_stale_and_a_setting_what_depends_on_it(finished
         assert "Nothing to be done" in finished.snakemake("-n").stdout
         detector.write_text(before.replace("num_protos=16", "num_protos=8").replace("64, 16)", "64, 8)"))
         planned = finished.snakemake("-n", "--quiet", "progress").stdout
-        assert "yolact" in planned and "wildcards: dataset=smoke_coco, detector=retinanet" not in planned
+        assert "rule train_masks:" in planned and "rule evaluate_masks:" in planned
+        assert "rule train:" not in planned and "rule evaluate:" not in planned
     finally:
         detector.write_text(before)
 

@@ -185,6 +185,17 @@ def requested_tables():
     return list(dict.fromkeys(sum(groups, named)))
 
 
+def checked_data(wildcards):
+    """The report of the check that a data set's runs wait for.
+
+    Of data that is not made here it is `ancient`: to check it once more is no reason to train again, its
+    identity files say whether it changed. Of made data it is not: Snakemake does not look at the identity
+    files of a job below an `ancient` input that is to be made again.
+    """
+    checked = f"{OUT}/data/{wildcards.dataset}.json"
+    return checked if wildcards.dataset in MADE else ancient(checked)
+
+
 def run_files(tables, name):
     """One file of every run of some tables, each once."""
     runs = {run.name: run for table in tables for run in MATRIX.tables[table].runs}

@@ -1,4 +1,4 @@
-# The embedded data sets, and the resolved config of every run.
+# The embedded data sets, and the check of every data set.
 for name, data in MADE.items():
 
     rule:
@@ -77,28 +77,3 @@ rule check_data:
     shell:
         "corrloss check-data {wildcards.dataset:q} --data-root {params.data_root:q} --root {params.root:q}"
         " --report {output:q} 2> >(tee {log:q} >&2)"
-
-
-# One job for all runs: a process for each would cost more than the work. Trainings take the files as
-# `ancient` and go by the hash of the config instead, so writing them again makes nothing stale.
-rule resolve:
-    output:
-        [
-            f"{planned.run.folder(RESULTS)}/config.py"
-            for planned in MATRIX.planned.values()
-        ],
-    log:
-        f"{OUT}/logs/resolve.log",
-    benchmark:
-        f"{OUT}/benchmarks/resolve.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        hashes=[planned.hash for planned in MATRIX.planned.values()],
-        settings=MATRIX_SETTINGS,
-    shell:
-        "corrloss resolve {params.settings} > {log:q} 2>&1"

@@ -8,7 +8,7 @@ rule evaluate:
         f"{RUN}/detections_best.bbox.json",
         f"{RUN}/detections_worst.bbox.json",
         f"{OUT}/data/{{dataset}}.test.identity",
-        data=ancient(f"{OUT}/data/{{dataset}}.json"),
+        checked_data,
     output:
         record=f"{RUN}/record.json",
         replicates=f"{RUN}/bootstrap.bbox.npz",

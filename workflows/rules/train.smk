@@ -5,10 +5,10 @@ rule train:
     input:
         f"{OUT}/data/{{dataset}}.train.identity",
         f"{OUT}/data/{{dataset}}.test.identity",
-        config=ancient(f"{RUN}/config.py"),
-        data=ancient(f"{OUT}/data/{{dataset}}.json"),
+        checked_data,
         pretrained=ancient(run_pretrained),
     output:
+        config=f"{RUN}/config.py",
         weights=f"{RUN}/weights.pth",
         report=f"{RUN}/training.json",
         detections=f"{RUN}/detections.bbox.json",
@@ -31,21 +31,26 @@ rule train:
         mem_mb=4000,
         runtime=2880,
     params:
+        run=lambda wildcards: planned(wildcards).run.name,
         hash=run_hash,
+        settings=MATRIX_SETTINGS,
         # Not an output: Snakemake deletes outputs before each attempt, and a training that was cut off
         # goes on from its checkpoints. The hash keeps a changed config away from stale ones.
         work_dir=lambda wildcards: f"{RUN}/work/{run_hash(wildcards)}".format(
             **wildcards
         ),
     shell:
-        "corrloss train --config {input.config:q} --work-dir {params.work_dir:q}"
+        "corrloss resolve {params.run:q} {params.settings} --config-hash {params.hash:q}"
+        " --config {output.config:q} 2> {log:q} &&"
+        " corrloss train --config {output.config:q} --work-dir {params.work_dir:q}"
         " --weights {output.weights:q} --report {output.report:q}"
         " --detections {output.detections:q} --prediction {output.prediction:q}"
-        " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
+        " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2>> {log:q}"
 
 
 use rule train as train_masks with:
     output:
+        config=f"{RUN}/config.py",
         weights=f"{RUN}/weights.pth",
         report=f"{RUN}/training.json",
         detections=f"{RUN}/detections.bbox.json",
