@@ -16,6 +16,7 @@ from corrloss.tables.records import read_finished
 
 if TYPE_CHECKING:  # mmengine's Config takes a second to load
     from corrloss.suite.matrix import Matrix, Planned
+    from corrloss.suite.tables import Table
 
 COLUMNS = (
     "detector", "dataset", "images_per_process", "seconds_per_iteration", "parameters_millions", "megapixels",
@@ -92,10 +93,13 @@ def run_costs(matrix: Matrix, seconds: pd.DataFrame, results: Path) -> dict[Run,
         RecordError: A record is damaged.
     """
     finished = {run: record["train_seconds"] for run, record in read_finished(matrix, results)}
-    return {
-        planned.run: _run_cost(planned, matrix, seconds, finished, results)
-        for planned in matrix.planned.values()
-    }
+    runs = dict.fromkeys(run for table in _tables_of_runs(matrix) for run in table.runs)
+    return {run: _run_cost(matrix.planned[run.name], matrix, seconds, finished, results) for run in runs}
+
+
+def _tables_of_runs(matrix: Matrix) -> list[Table]:
+    """Tables whose runs are trained to their end; that of overhead times a few steps."""
+    return [table for table in matrix.tables.values() if table.runs and table.kind == "results"]
 
 
 def cost_table(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> pd.DataFrame:
@@ -111,7 +115,7 @@ def cost_table(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> pd.DataF
         finished, hours of all runs and of those that are left, days of the latter on all GPUs, disk of all
         runs, and the number of runs of which nothing is known; those count as nothing elsewhere.
     """
-    rows = {name: table.runs for name, table in matrix.tables.items() if table.runs}
+    rows = {table.name: table.runs for table in _tables_of_runs(matrix)}
     rows["all, each run once"] = tuple(costs)
     return pd.DataFrame([_row(name, [costs[run] for run in runs], gpus) for name, runs in rows.items()])
 

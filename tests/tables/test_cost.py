@@ -1,6 +1,7 @@
 """What a scale costs, against sums done by hand; and broken tables of seconds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -105,6 +106,15 @@ def test_a_run_that_tables_share_counts_once_in_all(seconds, tmp_path):
     assert list(frame["runs"]) == [2, 1, 2]
     assert list(frame["gpu_hours"]) == pytest.approx([2 * one, one, 2 * one])
     assert frame["to_go_days"]["table0"] == pytest.approx(2 * one / 8 / 24)
+
+
+def test_runs_that_are_only_timed_cost_nothing(seconds, tmp_path):
+    trained, timed = planned("toy"), planned("toy", "spearman")
+    matrix = matrix_of("paper", [trained], [trained, timed])
+    matrix.tables["table1"] = replace(matrix.tables["table1"], kind="overhead")
+    costs = run_costs(matrix, seconds, tmp_path)
+    assert list(costs) == [trained.run]
+    assert list(cost_table(matrix, costs, gpus=4)["runs"]) == [1, 1]
 
 
 def test_what_is_finished_is_no_longer_to_go(seconds, tmp_path):
