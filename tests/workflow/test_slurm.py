@@ -1,6 +1,7 @@
 """The SLURM profile on a real SLURM with pretend GPUs: trainings end in every way that a cluster knows."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -87,6 +88,12 @@ class Started:
         self._reader.join()
         assert self.process.returncode == 0, "".join(self.lines)
 
+    def stop(self):
+        """End it with all that it started, if it is still there."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
     def wait_for(self, what, condition):
         """What the condition returns once it is something, while Snakemake is at work."""
         until = time.monotonic() + SECONDS
@@ -130,7 +137,7 @@ class Trainings:
 
 
 @pytest.fixture(scope="module")
-def finished(cluster, tmp_path_factory):
+def finished(cluster, tmp_path_factory, request):
     """Two projects with the same runs: one went through all that SLURM does, one just ran here."""
     folder = tmp_path_factory.mktemp("projects")
     harmed, plain = make_project(folder / "harmed"), make_project(folder / "plain")
@@ -140,6 +147,7 @@ def finished(cluster, tmp_path_factory):
     # What costs time and has nothing to wait for here: the profile is for clusters, with their disks.
     quick = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
     snakemake = Started(harmed, "--workflow-profile", "slurm", *quick)
+    request.addfinalizer(snakemake.stop)
 
     def halt(variant):
         after = trainings.iterations(variant)
@@ -154,11 +162,13 @@ def finished(cluster, tmp_path_factory):
     cluster("scancel", cancelled)
     ended(WITH_LOSS, cancelled, "CANCELLED")
     beside = Started(plain)
+    request.addfinalizer(beside.stop)
     preempted = halt(WITH_LOSS)
     # A GPU for a partition of higher priority: the youngest job has to make room.
     cluster("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
     ended(BASELINE, limited, "TIMEOUT")
     lost = halt(BASELINE)
+    ended(WITH_LOSS, preempted, "COMPLETED")
     cluster("fail")
     cluster("boot")
     snakemake.finish()
