@@ -131,12 +131,14 @@ def test_from_records_to_tables_and_the_terminal(invoke, project):
     assert lines[0].startswith("run,scale,dataset,detector,coefficient,weight,seed,AP,AP50,train_seconds")
     assert len(lines) == 3
     csv = (project / "results/mini/tables/one.csv").read_text().splitlines()
-    assert csv[0].startswith("detector,coefficient,weight,AP,AP50,delta_AP,ci_low,ci_high,p_value,n_images")
+    assert csv[0].startswith("detector,coefficient,weight,AP,AP50,delta_AP,ci_low,ci_high,se_images,se_seeds")
     row = dict(zip(csv[0].split(","), csv[2].split(","), strict=True))
     assert (row["coefficient"], row["AP"], row["delta_AP"], row["n_seeds"]) == ("spearman", "31", "1", "1")
     assert row["ci_low"] == "" and row["verdict"] == "not comparable"  # no replicates, no paper's scale
     markdown = (project / "results/mini/tables/one.md").read_text()
     assert markdown.startswith("# One detector\n") and "no evidence" in markdown
+    latex = (project / "results/mini/tables/one.tex").read_text()
+    assert latex.startswith("% One detector\n% Scale") and r"delta\_AP" in latex
     shown = done(invoke("show"))
     assert "spearman 0.1" in shown and "31.0" in shown and "results/mini/runs.csv" in shown
     assert [path.name for path in (project / "results/mini").rglob("*.part")] == []
@@ -233,6 +235,11 @@ def test_the_cost_of_finished_runs_is_that_of_their_records(invoke):
     (row,) = (line for line in said.splitlines() if line.startswith("| one "))
     assert [cell.strip() for cell in row.split("|")[2:5]] == ["2", "2", "0.0"]  # 18 seconds
     assert "2 are from their own records" in said
+
+
+def test_ap_is_computed_by_one_of_two_tools(invoke):
+    result = invoke(f"{EVALUATE} --ap fast")
+    assert result.exit_code == 2 and "hotcoco" in result.output and "pycocotools" in result.output
 
 
 def test_conversion_says_what_is_missing():

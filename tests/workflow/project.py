@@ -40,12 +40,12 @@ class Project:
         text = yaml.safe_dump(table)
         (self.folder / "experiments" / "tables" / "pair.yaml").write_text(text)
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        """Start Snakemake, in a session of its own."""
+    def start(self, *arguments: str, config: tuple[str, ...] = ()) -> subprocess.Popen:
+        """Start Snakemake, in a session of its own; ``config`` are further settings."""
         bin_folder = Path(sys.executable).parent
         environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [bin_folder / "snakemake", *arguments, "--config", "scale=smoke"],
+            [bin_folder / "snakemake", *arguments, "--config", "scale=smoke", *config],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -54,8 +54,8 @@ class Project:
             start_new_session=True,
         )
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments: str, config: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, config=config)
         output, _ = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, output)

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import yaml
 from project import TABLE, Project
 
 
@@ -64,6 +65,32 @@ def test_runs_csv_and_table_hold_the_records(finished):
 
 def test_progress_is_visible(finished):
     assert "retinanet/none/seed0  iteration" in finished.output and "to go" in finished.output
+
+
+def test_analysis_is_what_a_plain_call_leaves_out(finished):
+    extra = finished.folder / "experiments/tables/extra.yaml"
+    extra.write_text(yaml.safe_dump({**TABLE, "main": False}))
+    try:
+        assert "Nothing to be done" in finished.snakemake("-n").stdout
+        planned = finished.snakemake("-n", "--quiet", "progress", "--", "analysis").stdout
+        assert "tables/extra.csv" in planned and "output: results/smoke/tables/pair.csv" not in planned
+        assert "rule train" not in planned and "rule evaluate" not in planned
+    finally:
+        extra.unlink()
+
+
+def test_another_tool_for_ap_evaluates_again_and_trains_nothing(finished):
+    planned = finished.snakemake("-n", "--quiet", "progress", config=("ap=pycocotools",)).stdout
+    assert "rule evaluate:" in planned and "rule evaluate_masks:" in planned and "rule train" not in planned
+    assert "choose one of hotcoco, pycocotools" in finished.snakemake("-n", config=("ap=fast",)).stdout
+
+
+def test_snakemakes_own_report_has_the_tables_by_category_and_label(finished):
+    done = finished.snakemake("--report", "own.html")
+    assert done.returncode == 0, done.stdout
+    page = (finished.folder / "own.html").read_text()
+    for part in ("Tables", "Runs", "pair", "one row a variant"):
+        assert part in page
 
 
 def test_a_second_call_has_nothing_to_do(finished):
