@@ -24,6 +24,7 @@ from corrloss.engine.candidates import BOUNDS, CandidateKeeper, CandidatesUnavai
 from corrloss.engine.lock import exclusive
 from corrloss.engine.surroundings import peak_memory_mb, surroundings
 from corrloss.files import write_json, written_aside
+from corrloss.suite.configs import load
 
 
 class WeightsError(ValueError):
@@ -72,7 +73,7 @@ def predict(
     Raises:
         WeightsError: The weights do not load or do not fit the config's model.
     """
-    config = Config.fromfile(str(config_path))
+    config = load(config_path)
     torch.set_num_threads(config.bench.threads)
     kinds = ["bbox", "segm"] if config.bench.masks else ["bbox"]
     with exclusive(report.parent, say):

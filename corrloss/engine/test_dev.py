@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config
-
 from corrloss.data.published import PUBLISHED
 from corrloss.data.test_dev import pack_test_dev
 from corrloss.engine.predict import predict
-from corrloss.suite.configs import dump, with_test_images
+from corrloss.suite.configs import dump, load, with_test_images
 
 ALGORITHM = "corrloss"  # stands in the names that the server wants; the run's folder says which run it is
 
@@ -56,7 +54,7 @@ def predict_test_dev(
     expected = data["test"].get("expected")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as scratch:
         config, detections = Path(scratch) / "config.py", Path(scratch) / "detections.bbox.json"
-        changed = with_test_images(Config.fromfile(str(run.config)).to_dict(), data, data_root)
+        changed = with_test_images(load(run.config).to_dict(), data, data_root)
         config.write_text(dump(changed), encoding="utf-8")
         predict(config, run.weights, run.training, detections, Path(scratch) / "prediction.json", say)
         return pack_test_dev(

@@ -24,6 +24,7 @@ from corrloss.engine.parent import end_with_parent
 from corrloss.engine.resume import ResumeHook, checkpoints, newest_whole
 from corrloss.engine.surroundings import peak_memory_mb, surroundings
 from corrloss.files import write_json, written_aside
+from corrloss.suite.configs import load
 
 STARTS = "starts.txt"
 
@@ -69,7 +70,7 @@ def train(places: Places, say: Callable[[str], None]) -> None:
     Raises:
         ProcessesError: There are fewer GPUs than processes, or a process ended early.
     """
-    config = Config.fromfile(str(places.config))
+    config = load(places.config)
     if dist.is_torchelastic_launched():  # this is one of the processes that _start_processes started
         _train_as_one_of_several(config, places, say)
         return

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from toy_project import ROOT, write_project
 
-from corrloss.suite.configs import LOCAL, config_hash, dump, resolve
+from corrloss.suite.configs import LOCAL, config_hash, dump, load, resolve
 from corrloss.suite.runs import Run
+from corrloss.suite.schema import ExperimentError
 from corrloss.suite.tables import Experiments, make_run
 
 REAL = Experiments(ROOT)
@@ -278,6 +279,7 @@ def test_mmengine_reads_a_dump_back_unchanged(detector, scale, resolved, tmp_pat
     path.write_text(dump(config), encoding="utf-8")
     again = Config.fromfile(str(path)).to_dict()
     assert again == config and kinds(again) == kinds(config)
+    assert load(path).to_dict() == again
     assert tuple in kinds(config).values()
     assert config_hash(again) == config_hash(config)
 
@@ -289,9 +291,38 @@ def test_mmengine_reads_any_plain_config_back(tmp_path_factory, config):
     path.write_text(dump(config), encoding="utf-8")
     again = Config.fromfile(str(path), lazy_import=False).to_dict()
     assert again == config and kinds(again) == kinds(config)
+    if {"model", "bench", "randomness"} <= config.keys():
+        assert load(path).to_dict() == again
 
 
 def test_a_dump_is_read_by_people(resolved):
     text = dump(resolved("retinanet", "paper", "spearman", weight=0.1))
     assert max(map(len, text.splitlines())) <= 130
     assert text.startswith("default_scope = 'mmdet'\nmodel = {'type': 'RetinaNet',")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no model, bench, randomness"),
+        ("model = {}\nbench = {}\n", "no randomness"),
+        ("model = {'type': 'To", "unterminated string"),
+        ("model = {'type': 'Toy'\n", "was never closed"),
+        ("model = dict(type='Toy')\nbench = {}\nrandomness = {}\n", "malformed node"),
+        ("import os\nmodel = {}\n", "line 1 is no setting"),
+        ("model = {}\nopen('pwned', 'w')\n", "line 2 is no setting"),
+        ("model = open('pwned', 'w')\n", "malformed node"),
+        ("model = " + "[" * 500, "too many nested"),
+    ],
+)
+def test_a_config_that_is_not_whole_or_more_than_values_is_refused_and_not_run(
+    tmp_path, monkeypatch, text, said
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    with pytest.raises(ExperimentError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not readable as a run's config (") and said in message
+    assert not (tmp_path / "pwned").exists()
