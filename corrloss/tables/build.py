@@ -40,10 +40,11 @@ def build_table(
         seed); of the last headline the 95% interval of that delta ``ci_low, ci_high``, its standard errors
         apart, ``se_images`` and, from two seeds on, ``se_seeds``, its ``p_value``, ``n_images`` and
         ``n_seeds``, the published ``paper_AP, paper_delta, paper_source`` (empty where unknown), and
-        ``difference`` and ``verdict`` of the comparison with them. Then, where any row has something to say
-        there: ``incomplete`` (the runs that are missing), ``failed`` (those whose training failed: they are
-        in no mean, and a row with any has no verdict) and ``mixed`` (what differs between the surroundings
-        of a row's runs and their baselines).
+        ``difference`` and ``verdict`` of the comparison with them, and ``tolerance_low, tolerance_high``,
+        between which the published gain (or AP, where no gain is known) would agree. Then, where any row has
+        something to say there: ``incomplete`` (the runs that are missing), ``failed`` (those whose training
+        failed: they are in no mean, and a row with any has no verdict) and ``mixed`` (what differs between
+        the surroundings of a row's runs and their baselines).
 
     Raises:
         ExperimentError: The table has no runs at this scale, or asks for a metric that is in no record.
@@ -109,6 +110,8 @@ def _row(
         **paper,
         "difference": None if failed else verdict.difference,
         "verdict": "" if failed else verdict.verdict,
+        "tolerance_low": None if failed or verdict.tolerance is None else verdict.tolerance[0],
+        "tolerance_high": None if failed or verdict.tolerance is None else verdict.tolerance[1],
         "incomplete": " ".join(sorted(missing)),
         "failed": " ".join(sorted(failed)),
         "mixed": _mixed(measured, needed & ended),

@@ -17,7 +17,7 @@ DIGITS = {
     "se_seeds": ".2f",
 }  # fmt: skip
 COUNTS = "_left_out"  # in the name of a metric that is a count
-COMPARED = ("delta", "paper_", "ci_", "difference")  # first letters of what is no metric either
+COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # first letters of what is no metric either
 FAILED = "failed"
 
 

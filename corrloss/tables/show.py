@@ -23,7 +23,7 @@ WIDTH = 100  # characters
 # Long, or the same in most rows: they are in the files.
 LEFT_OUT = (
     "ci_low", "ci_high", "se_images", "se_seeds", "p_value", "n_images", "n_seeds", "paper_source",
-    "difference", "incomplete", "failed", "mixed",
+    "difference", "tolerance_low", "tolerance_high", "incomplete", "failed", "mixed",
 )  # fmt: skip
 INTERVAL = "95% interval"
 LEFT = ("detector", "loss", "verdict")  # aligned to the left

@@ -62,7 +62,7 @@ def test_means_are_over_seeds_and_deltas_of_the_same_seed():
     assert list(frame) == [
         "detector", "coefficient", "weight", "AP", "AP50", "delta_AP", "ci_low", "ci_high", "se_images",
         "se_seeds", "p_value", "n_images", "n_seeds", "paper_AP", "paper_delta", "paper_source", "difference",
-        "verdict",
+        "verdict", "tolerance_low", "tolerance_high",
     ]  # fmt: skip
     assert frame[["detector", "coefficient", "weight"]].values.tolist() == [
         ["atss", "none", 0.0],
@@ -240,6 +240,21 @@ def test_a_cell_is_judged_against_the_paper():
     # The AP is the published 32.0, but the gain 3.0 where 7.8 is published.
     assert frame["verdict"].tolist() == ["reproduced", "not reproduced"]
     assert frame["difference"].tolist() == pytest.approx([0.0, 3.0 - 7.8])
+    tolerance = frame[["tolerance_low", "tolerance_high"]].values.tolist()
+    assert tolerance == [pytest.approx([31.4, 32.6]), pytest.approx([1.7, 4.3])]
+
+
+@pytest.mark.parametrize("scale", ["mini", "smoke"])
+def test_below_the_papers_scale_nothing_is_judged(scale):
+    runs = [Run(scale, "coco", "atss", *loss, 0) for loss in (("none", 0.0), ("spearman", 0.2))]
+    paper = reference(
+        ("none", 0.0, "", "AP", "32.0", "stated"), ("spearman", 0.2, "", "AP", "35.0", "stated")
+    )
+    figures = dict(zip(runs, ({"AP": 32.0, "AP50": 1.0}, {"AP": 35.0, "AP50": 1.0}), strict=True))
+    frame = build_table(table_of(runs), measured(figures), paper)
+    assert frame["paper_AP"].tolist() == [32.0, 35.0]
+    assert frame["verdict"].tolist() == ["not comparable"] * 2
+    assert frame[["difference", "tolerance_low", "tolerance_high"]].isna().all(axis=None)
 
 
 def test_a_metric_that_a_run_may_lack_is_an_empty_column():
