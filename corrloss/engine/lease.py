@@ -57,7 +57,9 @@ def lease(
             f"{count} GPUs are asked for, and this machine offers {len(gpus)} ({VISIBLE} is "
             f"{os.environ.get(VISIBLE, 'not set')}, nvidia-smi lists {', '.join(_known()) or 'none'})"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o777)  # the users of a machine share its GPUs
     with ExitStack() as held:
         ids = _wait_for(folder, gpus, count, held, say, poll)
         held.enter_context(_environment({VISIBLE: ",".join(ids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}))
@@ -104,7 +106,7 @@ def _wait_for(
 
 def _lock(folder: Path, name: str) -> FileLock:
     # Without the fallback to a mere file, which would outlive a killed job. A name may have slashes in it.
-    return FileLock(folder / (re.sub(r"[^\w.-]", "_", name) + ".lock"), fallback_to_soft=False)
+    return FileLock(folder / (re.sub(r"[^\w.-]", "_", name) + ".lock"), mode=0o666, fallback_to_soft=False)
 
 
 def _take(locks: dict[str, FileLock], count: int, taken: ExitStack) -> list[str]:

@@ -198,6 +198,17 @@ def test_a_gpu_has_one_lock_by_number_and_by_uuid(tmp_path, machine):
         assert taken(start(tmp_path, "GPU-a,GPU-b", 1))[0] == ["GPU-b"]
 
 
+def test_other_users_may_lock_too(tmp_path, visible):
+    visible("0")
+    before = os.umask(0o077)
+    try:
+        with lease(tmp_path / "locks", 1, print):
+            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    finally:
+        os.umask(before)
+    assert modes == {"locks": 0o777, "gpu-0.lock": 0o666, "queue.lock": 0o666}
+
+
 def test_a_name_is_no_path(tmp_path, visible):
     visible("MIG-GPU-a/7/0,../../b")
     with lease(tmp_path / "locks", 2, print):
