@@ -5,10 +5,13 @@ import io
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from cityscapesscripts.download import downloader
+from typer.testing import CliRunner
 
+from corrloss.cli import app
 from corrloss.data import download as module
 from corrloss.data.download import (
     COCO_2017,
@@ -20,6 +23,7 @@ from corrloss.data.download import (
     unpack,
 )
 
+ROOT = Path(__file__).parents[2]
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 MD5 = hashlib.md5(CONTENT).hexdigest()
 SIZE = len(CONTENT)
@@ -279,6 +283,16 @@ def test_coco_is_fetched_unpacked_and_then_left_alone(little_coco, tmp_path):
     assert len(little_coco.ranges) == 2
 
 
+def test_the_command_fetches_what_a_data_set_needs(little_coco, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PARTS", {"coco": tuple(module.COCO_2017)})
+    command = ["download", "coco", "--data-root", tmp_path, "--host", little_coco.url, "--root", ROOT]
+    for _ in range(2):
+        result = CliRunner().invoke(app, list(map(str, command)))
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "coco" / "val2017" / "1.jpg").exists()
+    assert len(little_coco.ranges) == 2
+
+
 def test_a_folder_that_was_removed_is_fetched_again(little_coco, tmp_path):
     download_coco(tmp_path, ["val2017"], host=little_coco.url, progress=False, keep_archives=True)
     (tmp_path / "val2017" / "1.jpg").unlink()
@@ -298,6 +312,7 @@ def test_the_published_parts_are_well_formed():
         assert len(part.md5) == 32 and set(part.md5) <= set("0123456789abcdef")
         assert part.path.endswith(part.name) and part.name.endswith(".zip")
     assert len({part.md5 for part in COCO_2017.values()}) == len(COCO_2017)
+    assert set().union(*module.PARTS.values()) == COCO_2017.keys()
 
 
 class CsDownload:
