@@ -6,7 +6,7 @@
 #   slurm_on_one_machine.sh boot FOLDER      the node comes back
 #   slurm_on_one_machine.sh stop FOLDER      ends all that start started
 # All files are in FOLDER, which a link in /run leads SLURM's commands to: not all of them inherit the environment.
-# It does not start beside another SLURM.
+# It does not start beside another SLURM; one of its own that was left behind by a killed test it ends first.
 set -euo pipefail
 
 GPUS=(/dev/zero /dev/full) # any device file will do for one GPU each; a regular file will not
@@ -16,8 +16,17 @@ LINK=/run/slurm/conf # where SLURM's commands look if there is nothing in /etc/s
 
 fail() { printf 'slurm_on_one_machine: %s\n' "$*" >&2; exit 1; }
 
+refuse_beside_another() {
+  [ ! -e /etc/slurm/slurm.conf ] || fail "this machine has a SLURM, in /etc/slurm/slurm.conf"
+  [ -e "$LINK/slurm.conf" ] || return 0
+  local owner
+  owner=$(cat "$LINK/owner" 2>/dev/null) || fail "this machine has a SLURM, in $(realpath "$LINK")"
+  ! kill -0 "$owner" 2>/dev/null || fail "process $owner has a SLURM here, in $(realpath "$LINK"); stop it first"
+}
+
 install() {
   [ "$(id -u)" -eq 0 ] || fail "root alone can install and start SLURM"
+  refuse_beside_another
   local program missing=
   for program in slurmctld slurmd munged sbatch; do command -v "$program" >/dev/null || missing=$program; done
   [ -n "$missing" ] || return 0
@@ -87,9 +96,10 @@ CONF
 }
 
 start() {
-  [ ! -e /etc/slurm/slurm.conf ] || fail "this machine has a SLURM, in /etc/slurm/slurm.conf"
-  [ ! -e "$LINK/slurm.conf" ] || fail "this machine has a SLURM, in $(realpath "$LINK"); stop it first"
+  refuse_beside_another
+  if [ -e "$LINK" ]; then (FOLDER=$(realpath "$LINK") && stop); fi
   configure
+  echo "$PPID" >"$FOLDER/owner"
   dd if=/dev/urandom of="$FOLDER/munge.key" bs=128 count=1 status=none
   chmod 400 "$FOLDER/munge.key"
   munged --force --key-file="$FOLDER/munge.key" --socket="$FOLDER/munge.socket" --pid-file="$FOLDER/munged.pid" \

@@ -41,7 +41,8 @@ def cluster(tmp_path_factory):
     """A function that runs commands on a SLURM that is there for this module alone."""
     installed = subprocess.run([SCRIPT, "install"], capture_output=True, text=True, check=False)
     if installed.returncode != 0:
-        pytest.skip(f"no SLURM to test with: {installed.stderr.strip().splitlines()[-1]}")
+        said = installed.stderr.strip() or "apt-get failed"
+        pytest.skip(f"no SLURM to test with: {said.splitlines()[-1]}")
     folder = tmp_path_factory.mktemp("slurm") / "cluster"
 
     def run(*command):
