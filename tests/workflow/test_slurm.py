@@ -157,8 +157,7 @@ def finished(cluster, tmp_path_factory, request):
     def ended(variant, job, state):
         snakemake.wait_for(f"{state} of {variant}", lambda: dict(trainings.of(variant))[job] == state)
 
-    limited = halt(BASELINE)  # it hangs, and so comes to its time limit while the other is dealt with
-    cluster("scontrol", "update", f"JobId={limited}", "TimeLimit=1")
+    limited = halt(BASELINE)  # it hangs while the other is dealt with
     cancelled = halt(WITH_LOSS)
     cluster("scancel", cancelled)
     ended(WITH_LOSS, cancelled, "CANCELLED")
@@ -166,7 +165,8 @@ def finished(cluster, tmp_path_factory, request):
     request.addfinalizer(beside.stop)
     preempted = halt(WITH_LOSS)
     # A GPU for a partition of higher priority: the youngest job has to make room.
-    cluster("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
+    cluster("sbatch", "--wait", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
+    cluster("scontrol", "update", f"JobId={limited}", "TimeLimit=1")
     ended(BASELINE, limited, "TIMEOUT")
     lost = halt(BASELINE)
     ended(WITH_LOSS, preempted, "COMPLETED")
