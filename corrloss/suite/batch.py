@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from corrloss.suite.schema import ExperimentError
 
+AUTO = "auto"
 TRUTHS = {"true": True, "false": False}
 
 
@@ -18,17 +19,17 @@ class Spread:
 
     Attributes:
         processes: Training processes of one run, one a GPU where the scale trains on GPUs.
-        images_per_process: Images of one process in one iteration.
+        images_per_process: Images of one process in one iteration; ``auto`` is what keeps the recipe's batch.
         rescale_lr: Whether another batch than the recipe's is allowed, the learning rate multiplied by the
             ratio of the two (Goyal et al. 2017).
 
     Example:
-        >>> Spread.parse("processes=2,images_per_process=8")
-        Spread(processes=2, images_per_process=8, rescale_lr=False)
+        >>> Spread.parse("processes=2,images_per_process=auto")
+        Spread(processes=2, images_per_process='auto', rescale_lr=False)
     """
 
     processes: int | None = None
-    images_per_process: int | None = None
+    images_per_process: int | str | None = None
     rescale_lr: bool = False
 
     @classmethod
@@ -72,7 +73,8 @@ class Spread:
         recipe = bench["processes"] * loader["batch_size"]
         bench["processes"] = self.processes or bench["processes"]
         bench["gpus"] = bench["processes"] if bench["gpus"] else 0
-        loader["batch_size"] = self.images_per_process or loader["batch_size"]
+        images = recipe // bench["processes"] if self.images_per_process == AUTO else self.images_per_process
+        loader["batch_size"] = images or loader["batch_size"]
         batch = bench["processes"] * loader["batch_size"]
         if batch == recipe:
             return
@@ -83,7 +85,7 @@ class Spread:
 
     @staticmethod
     def _refusal(run_name: str, recipe: int, processes: int, images: int) -> str:
-        fitting = f"images_per_process={recipe // processes}, " if recipe % processes == 0 else ""
+        fitting = "images_per_process=auto, " if recipe % processes == 0 else ""
         return (
             f"{run_name}: {processes} processes of {images} images are a batch of {processes * images}, the "
             f"recipe's is {recipe}; set {fitting}another number of processes, or rescale_lr=true, which "
@@ -94,11 +96,14 @@ class Spread:
 RECIPE = Spread()
 
 
-def _read(name: str, text: str) -> int | bool:
+def _read(name: str, text: str) -> int | bool | str:
     if name == "rescale_lr":
         if text.lower() in TRUTHS:
             return TRUTHS[text.lower()]
     elif text.isdecimal() and int(text) > 0:
         return int(text)
-    kind = "true or false" if name == "rescale_lr" else "a whole number above 0"
+    elif name == "images_per_process" and text == AUTO:
+        return text
+    kinds = {"rescale_lr": "true or false", "images_per_process": f"a whole number above 0, or {AUTO},"}
+    kind = kinds.get(name, "a whole number above 0")
     raise ExperimentError(f"setting {name}={text!r}: {kind} is needed")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BASELINE = "none"
-OPTION_NAMES = ("strength", "scope", "reduction", "gradient_to")  # arguments of CorrelationLoss
+# Arguments of CorrelationLoss.
+OPTION_NAMES = ("strength", "scope", "reduction", "gradient_to", "processes")
 
 
 @dataclass(frozen=True, order=True)

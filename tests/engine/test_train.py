@@ -28,6 +28,11 @@ def explode(settings):
     settings["param_scheduler"] = [{"type": "MultiStepLR", "milestones": [9], "by_epoch": True}]
 
 
+def over_all_processes(settings):
+    """One coefficient over the positives of all processes."""
+    settings["model"]["bbox_head"]["loss_corr"]["processes"] = "all"
+
+
 def test_two_processes_train_one_model(smoke_config, tmp_path):
     one = smoke_config("one", spread=Spread())
     two = smoke_config("two", spread=Spread(processes=2, images_per_process=2))
@@ -39,6 +44,10 @@ def test_two_processes_train_one_model(smoke_config, tmp_path):
     first, first_alone = report["curve"][0], alone["curve"][0]
     assert first["loss_cls"] == pytest.approx(first_alone["loss_cls"], rel=0.3)
     assert all(torch.isfinite(value).all() for value in weights.values())
+    joint = smoke_config("joint", over_all_processes, Spread(processes=2, images_per_process=2))
+    first_joint = trained(joint, tmp_path / "joint")[0]["curve"][0]
+    assert first_joint["loss_cls"] == first["loss_cls"]  # the same first step, but for the coefficient
+    assert first_joint["loss_corr"] != first["loss_corr"]
     again, again_weights, _ = trained(two, tmp_path / "again")
     assert again["curve"] == report["curve"]
     assert all(torch.equal(weights[key], again_weights[key]) for key in weights)

@@ -16,7 +16,7 @@ def resolved(spread, tmp_path, configs_cache):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "processes=2", "processes=2,images_per_process=8", "images_per_process=1,rescale_lr=true"]
+    "text", ["", "processes=2", "processes=2,images_per_process=auto", "images_per_process=1,rescale_lr=true"]
 )
 def test_text_comes_back(text):
     assert str(Spread.parse(text)) == text
@@ -29,6 +29,8 @@ def test_text_comes_back(text):
         ("processes=0", "processes='0': a whole number above 0"),
         ("processes=two", "processes='two'"),
         ("processes", "processes=''"),
+        ("processes=auto", "processes='auto': a whole number above 0 is needed"),
+        ("images_per_process=all", "images_per_process='all': a whole number above 0, or auto"),
         ("rescale_lr=yes", "rescale_lr='yes': true or false"),
     ],
 )
@@ -56,6 +58,16 @@ def test_the_same_batch_on_fewer_gpus_is_another_run(tmp_path, configs_cache):
     assert config["train_dataloader"]["batch_size"] == 8
     assert config["optim_wrapper"]["optimizer"]["lr"] == 0.01
     assert config_hash(config) != config_hash(recipe)
+
+
+def test_images_per_process_follow_from_the_recipes_batch(tmp_path, configs_cache):
+    for processes, images in ((1, 16), (2, 8), (8, 2), (16, 1)):
+        config = resolved(Spread(processes, "auto"), tmp_path, configs_cache)
+        assert (config["bench"]["processes"], config["train_dataloader"]["batch_size"]) == (processes, images)
+    with pytest.raises(
+        ExperimentError, match=r"3 processes of 5 images are a batch of 15, the recipe's is 16"
+    ):
+        resolved(Spread(3, "auto"), tmp_path, configs_cache)
 
 
 def test_another_batch_is_refused_with_the_way_out(tmp_path, configs_cache):
