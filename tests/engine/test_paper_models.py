@@ -30,7 +30,11 @@ from corrloss.tables.cost import load_seconds
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = Experiments(ROOT)
-LIGHT = {("coco", "retinanet"), ("coco", "sparse_rcnn")}  # what `make test` builds
+# What `make test` does; `make test-slow` does all.
+LIGHT_MODELS = {("coco", "retinanet"), ("coco", "sparse_rcnn")}
+LIGHT_DATA = LIGHT_MODELS | {
+    ("coco", "yolact"), ("coco", "sparse_rcnn_x101_dcn"), ("cityscapes", "sparse_rcnn")
+}  # fmt: skip
 SECONDS = load_seconds(ROOT / "experiments" / "reference" / "seconds.csv")
 
 
@@ -45,11 +49,13 @@ def runs_of_paper():
 
 
 RUNS = runs_of_paper()
-CASES = [pytest.param(pair, id="-".join(pair)) for pair in sorted(RUNS)]
-MODEL_CASES = [
-    pytest.param(pair, id="-".join(pair), marks=[] if pair in LIGHT else pytest.mark.slow)
-    for pair in sorted(RUNS)
-]
+
+
+def cases(light):
+    return [
+        pytest.param(pair, id="-".join(pair), marks=[] if pair in light else pytest.mark.slow)
+        for pair in sorted(RUNS)
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +106,7 @@ def tiny_dataset(config, folder):
     return DATASETS.build(config.dataset)
 
 
-@pytest.mark.parametrize("pair", CASES)
+@pytest.mark.parametrize("pair", cases(LIGHT_DATA))
 def test_the_data_pipeline_turns_a_file_into_what_the_model_takes(pair, tiny, resolved):
     config = resolved(pair)
     item = tiny_dataset(config.train_dataloader, tiny)[0]
@@ -180,7 +186,7 @@ def gflops_at(model, megapixels):
     return small + per_pixel * (megapixels * 1e6 - 128**2)
 
 
-@pytest.mark.parametrize("pair", MODEL_CASES)
+@pytest.mark.parametrize("pair", cases(LIGHT_MODELS))
 def test_a_tiny_image_goes_through_forward_loss_and_backward(pair, build):
     model = build(pair)
     model.train()
@@ -198,7 +204,7 @@ def test_a_tiny_image_goes_through_forward_loss_and_backward(pair, build):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", [case for case in CASES if case.values[0][::-1] in SECONDS.index])
+@pytest.mark.parametrize("pair", [case for case in cases(set()) if case.values[0][::-1] in SECONDS.index])
 def test_the_table_of_seconds_speaks_of_these_models(pair, build):
     row, model = SECONDS.loc[pair[::-1]], build(pair)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
