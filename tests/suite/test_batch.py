@@ -77,7 +77,7 @@ def test_another_batch_is_refused_with_the_way_out(tmp_path, configs_cache):
         "coco/atss/concordance",
         "batch of 8",
         "recipe's is 16",
-        "images_per_process=8",
+        "images_per_process=auto",
         "rescale_lr",
     ):
         assert part in str(caught.value)

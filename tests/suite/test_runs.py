@@ -15,6 +15,7 @@ CHOICES = {
     "scope": st.sampled_from(["batch", "level", "image"]),
     "reduction": st.sampled_from(["mean", "sum"]),
     "gradient_to": st.sampled_from(["classifier", "regressor", "both"]),
+    "processes": st.sampled_from(["own", "all"]),
 }
 VARIANTS = st.fixed_dictionaries(
     {"coefficient": st.sampled_from(["pearson", "concordance", "spearman"]), "weight": NUMBERS},

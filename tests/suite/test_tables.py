@@ -44,7 +44,8 @@ def of(weight, seed=0, coefficient="spearman"):
 def test_main_tables_have_every_detector_with_the_weights_of_the_release(name, scale):
     table = load_table(REAL, name, scale)
     assert table.main
-    assert list(dict.fromkeys(run.detector for run in table.runs)) == MAIN[name]
+    only_paper = ["sparse_rcnn_r50_3x"] if (name, scale) == ("nms_free", "paper") else []
+    assert list(dict.fromkeys(run.detector for run in table.runs)) == MAIN[name] + only_paper
     for detector in MAIN[name]:
         variants = {run.coefficient: run for run in table.runs if run.detector == detector}
         assert list(variants) == ["none", "concordance", "spearman"]
