@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -36,6 +36,33 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+class StageReportError(ValueError):
+    """The report that a stage wrote of its work is missing or damaged; the message names it."""
+
+
+def read_report(path: Path, keys: Iterable[str] = ()) -> dict:
+    """Read what a stage wrote with :func:`write_json`.
+
+    Args:
+        path: The file.
+        keys: What must be in it.
+
+    Raises:
+        StageReportError: The file is missing, cut short, or lacks a key.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [key for key in keys if key not in report]:
+            raise ValueError(f"no {', '.join(missing)}")
+        if not isinstance(report, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError, TypeError) as error:
+        raise StageReportError(
+            f"{path}: not readable as a report ({error}); delete it, run snakemake again"
+        ) from error
+    return report
 
 
 def write_json(path: Path, content: object) -> None:

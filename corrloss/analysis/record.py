@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,10 @@ from corrloss.analysis.ap import Backend
 from corrloss.analysis.bootstrap import bootstrap_ap, unknown_replicates
 from corrloss.analysis.coco import load_detections, load_ground_truth
 from corrloss.analysis.metrics import MASKS, metric_names, run_metrics
-from corrloss.files import written_aside
+from corrloss.files import read_report, written_aside
+
+OF_TRAINING = ("train_seconds", "peak_memory_mb", "iterations", "resumes", "surroundings")
+OF_PREDICTION = ("predict_seconds", "surroundings")
 
 
 def make_record(
@@ -32,9 +34,13 @@ def make_record(
         ``run, seed, config_hash, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
         surroundings, iterations, resumes, commit, date``, and ``failed``, the reason, where the training
         failed.
+
+    Raises:
+        StageReportError: ``training.json`` or ``prediction.json`` is damaged.
+        ValueError: So are the detections or what else is measured; the message names the file.
     """
-    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+    training = read_report(folder / "training.json", OF_TRAINING)
+    prediction = read_report(folder / "prediction.json", OF_PREDICTION)
     failed = training.get("failed")
     if failed is None:
         metrics = run_metrics(annotations, folder, backend)
@@ -74,7 +80,7 @@ def write_replicates(folder: Path, annotations: Path) -> None:
         annotations: COCO annotation file of the images that were predicted.
     """
     ground_truth = load_ground_truth(annotations)
-    failed = "failed" in json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    failed = "failed" in read_report(folder / "training.json")
     for iou_type in ("bbox", "segm"):
         detections = folder / f"detections.{iou_type}.json"
         if detections.exists():

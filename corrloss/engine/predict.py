@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -23,7 +22,7 @@ from corrloss.analysis.coco import load_ground_truth
 from corrloss.engine.candidates import BOUNDS, CandidateKeeper, CandidatesUnavailable, write_candidates
 from corrloss.engine.lock import exclusive
 from corrloss.engine.surroundings import peak_memory_mb, surroundings
-from corrloss.files import write_json, written_aside
+from corrloss.files import read_report, write_json, written_aside
 from corrloss.suite.configs import load
 
 
@@ -71,13 +70,15 @@ def predict(
             is written, and ``say`` is told why.
 
     Raises:
+        ExperimentError: The config is damaged.
+        StageReportError: The report of the training is.
         WeightsError: The weights do not load or do not fit the config's model.
     """
     config = load(config_path)
     torch.set_num_threads(config.bench.threads)
     kinds = ["bbox", "segm"] if config.bench.masks else ["bbox"]
     with exclusive(report.parent, say):
-        if "failed" in json.loads(training.read_text(encoding="utf-8")):
+        if "failed" in read_report(training):
             _write_nothing(detections, kinds, candidates)
             write_json(report, _report(0.0))
         else:

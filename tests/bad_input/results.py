@@ -277,6 +277,19 @@ CURVE_CASES = {
     "a loss in words": (parsed(lambda report: report["curve"][0].update(loss="high")), "high"),
 }
 
+TRAINING_CASES = {
+    "empty": (whole(""), "not readable as a report"),
+    "cut off": (cut, "not readable as a report"),
+    "a list": (whole("[]"), "not readable as a report"),
+    "no seconds": (parsed(lambda report: report.pop("train_seconds")), "no train_seconds"),
+}
+
+PREDICTION_CASES = {
+    "missing": (Path.unlink, "not readable as a report"),
+    "cut off": (cut, "not readable as a report"),
+    "no seconds": (parsed(lambda report: report.pop("predict_seconds")), "no predict_seconds"),
+}
+
 MADE_TABLE_CASES = {
     "empty": (whole(""), "line 1: no column"),
     "cut off": (cut, "line "),
@@ -287,6 +300,8 @@ AREAS = (
     Area("Detections: boxes", EVALUATE, f"{FOLDER}/detections.bbox.json", DETECTION_CASES),
     Area("Detections: masks", EVALUATE, f"{FOLDER}/detections.segm.json", MASK_CASES),
     Area("Positives before post-processing", EVALUATE, f"{FOLDER}/positives.npz", POSITIVE_CASES),
+    Area("Reports of trainings", EVALUATE, f"{FOLDER}/training.json", TRAINING_CASES),
+    Area("Reports of predictions", EVALUATE, f"{FOLDER}/prediction.json", PREDICTION_CASES),
     Area("Bootstrap replicates", TABLE, f"{FOLDER}/bootstrap.bbox.npz", REPLICATE_CASES),
     Area("Records", COLLECT, f"{FOLDER}/record.json", RECORD_CASES),
     Area("`runs.csv`", TABLE, "results/mini/runs.csv", RUNS_CASES),
