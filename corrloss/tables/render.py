@@ -29,9 +29,16 @@ def to_markdown(frame: pd.DataFrame, title: str, scale: str) -> str:
         title: Heading.
         scale: Name of the scale.
     """
-    body = as_text(frame).to_markdown(index=False, disable_numparse=True)
+    body = (
+        as_text(frame).rename(columns=_literal).map(_literal).to_markdown(index=False, disable_numparse=True)
+    )
     warning = f"{NOT_EVIDENCE[scale]}\n\n" if scale in NOT_EVIDENCE else ""
-    return f"# {title}\n\n{warning}{body}\n"
+    return f"# {_literal(title)}\n\n{warning}{body}\n"
+
+
+def _literal(text: str) -> str:
+    """Text from a file that shall neither end its cell nor become an element of a page."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def to_latex(frame: pd.DataFrame, title: str, scale: str) -> str:

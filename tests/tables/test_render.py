@@ -77,3 +77,11 @@ def test_latex_has_the_same_cells_and_nothing_that_latex_would_read_as_a_command
     ]  # fmt: skip
     for escaped in (r"\&", r"note\_1", r"100\%", r"\#5", r"\{a\}", r"\$x\$", r"\textbackslash{}input"):
         assert escaped in second
+
+
+def test_text_from_files_stays_in_its_cell_and_is_no_element():
+    hostile = 'x | y\n<script>alert(1)</script> & "z"'
+    markdown = to_markdown(FRAME.assign(paper_source=hostile, **{hostile: 1.0}), hostile, "paper")
+    assert "<script" not in markdown and "alert(1)" in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(rows) == 4 and {row.replace("\\|", "").count("|") for row in rows} == {len(FRAME.columns) + 3}
