@@ -37,6 +37,25 @@ REST = """
 The command ends with exit code 1 and one message that begins with `error:`, names the file and holds the
 words shown; no output is written, and nothing of a file is run.
 """
+HOSTILE = """
+## What a file cannot do
+
+| what | how | tested in |
+| --- | --- | --- |
+| run code by weights, checkpoints, arrays | `weights_only=True`, `allow_pickle=False`, no module reads \
+pickles | `tests/engine/test_weights.py`, `tests/test_security.py`, above |
+| run code by a run's config, a table, a scale | read as values; YAML's safe loader | \
+`tests/suite/test_configs.py`, `tests/test_security.py` |
+| reach a shell | each value in a rule's command is quoted; names of files in `experiments/` are letters, \
+digits and underscores | `tests/workflow/test_hostile_names.py`, `tests/suite/test_schema.py` |
+| lead out of its folder | file names of images and members of archives are looked at first | above, \
+`tests/data/test_download.py` |
+| become part of a page | escaped in the report, whose policy lets no other script run; in Markdown, too | \
+`tests/report/test_page.py`, `tests/tables/test_render.py` |
+
+**Trusted**, since they are Python: the files of `experiments/detectors` and `experiments/datasets`, and
+mmdet's own configs that they extend.
+"""
 
 
 def text() -> str:
@@ -47,7 +66,7 @@ def text() -> str:
         for name, (_, expected) in cases.items()
     ]
     areas = [_area(area) for area in (*results.AREAS, *experiments.AREAS)]
-    return HEAD + "\n".join(lines) + "\n" + REST + "".join(areas)
+    return HEAD + "\n".join(lines) + "\n" + REST + "".join(areas) + HOSTILE
 
 
 def number_of_bad_data_sets() -> int:
