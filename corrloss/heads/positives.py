@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from corrloss.loss import CorrelationLoss
+if TYPE_CHECKING:  # a baseline does not depend on the loss
+    from corrloss.loss import CorrelationLoss
 
 MIN_IOU = 1e-6  # the release clamps IoUs here; a box without overlap keeps a finite logarithm downstream
 WAY_OUT = "docs/any_detector.md says what a head must show, and how a small adapter shows it"

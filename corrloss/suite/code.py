@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -29,11 +29,12 @@ def code_of(model: object) -> str:
         Twelve hexadecimal digits; empty where the model uses no code of this package.
     """
     homes = _homes()
-    modules = sorted({homes[name] for name in _types(model) if name in homes})
+    modules = tuple(sorted({homes[name] for name in _types(model) if name in homes}))
     return digest_of(modules) if modules else ""
 
 
-def digest_of(modules: Iterable[Path]) -> str:
+@functools.cache
+def digest_of(modules: tuple[Path, ...]) -> str:
     """Digest of modules and all that they import of this package, without comments and docstrings."""
     reached: set[Path] = set()
     waiting = list(modules)
@@ -67,9 +68,9 @@ def _types(node: object) -> Iterator[str]:
 
 @functools.cache
 def _imported(module: Path) -> tuple[Path, ...]:
-    """Modules of this package that a module imports; what a package's ``__init__`` gathers is left out."""
+    """Modules of this package that a module imports when it runs; what an ``__init__`` gathers is left out."""
     names = []
-    for node in ast.walk(_tree(module)):
+    for node in _that_run(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -78,9 +79,17 @@ def _imported(module: Path) -> tuple[Path, ...]:
     return tuple(file for file in files if file.is_relative_to(PACKAGE) and file.is_file())
 
 
+def _that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below ``if TYPE_CHECKING:``."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"):
+            yield node
+            yield from _that_run(node)
+
+
 @functools.cache
 def _meaning(module: Path) -> str:
-    """A module's syntax tree as text, without docstrings."""
+    """A module's syntax tree as text, without docstrings, which nothing else here looks at."""
     tree = _tree(module)
     for node in ast.walk(tree):
         if (
@@ -91,5 +100,6 @@ def _meaning(module: Path) -> str:
     return ast.dump(tree)
 
 
+@functools.cache
 def _tree(module: Path) -> ast.Module:
     return ast.parse(module.read_text(encoding="utf-8"), str(module))

@@ -45,7 +45,7 @@ def note_identities(settings: dict, data_root: Path, folder: Path, name: str, ca
 def _identity(settings: dict, part: str, data_root: Path, cache: Path) -> str:
     """What decides a data set that is made: its arguments and its generator; else its annotations."""
     if "make" in settings:
-        generators = digest_of(sorted((PACKAGE / "data").glob("mini_*.py")))
+        generators = digest_of(tuple(sorted((PACKAGE / "data").glob("mini_*.py"))))
         how = json.dumps(settings["make"], sort_keys=True) + generators
         return hashlib.sha256(how.encode()).hexdigest()
     path = data_root / settings["folder"] / settings[part]["ann_file"]

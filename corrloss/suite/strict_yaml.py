@@ -9,7 +9,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 
-class StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.CSafeLoader):
     """PyYAML's safe loader, but a key that stands twice and a number that is not finite are errors."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

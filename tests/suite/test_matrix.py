@@ -51,7 +51,7 @@ BROKEN = {
     "override that does not fit": (SCALE, "{depth: 18}", "{depth: {a: 1}}", ["at overrides", "not fit"]),
     "section that no detector has": (SCALE, "section: small", "section: tiny", ["`tiny`", "toy.py"]),
     "detector without correlation": (DETECTOR, "correlation", "corelation", ["'correlation' is missing"]),
-    "correlation without head": (DETECTOR, 'head="CorrelationToyHead", ', "", ["at correlation", "'head'"]),
+    "correlation without place": (DETECTOR, 'at="model.bbox_head", ', "", ["at correlation", "'at'"]),
     "correlation that says more": (DETECTOR, '"batch")', '"batch", size=1)', ["'size'", "reduction, scope"]),
     "correlation's wrong scope": (DETECTOR, '"batch"', '"bach"', ["at correlation.scope", "'bach'", "level"]),
     "correlation at no key": (
