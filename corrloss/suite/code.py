@@ -68,7 +68,7 @@ def _types(node: object) -> Iterator[str]:
 
 @functools.cache
 def _imported(module: Path) -> tuple[Path, ...]:
-    """Modules of this package that a module imports when it runs; what an ``__init__`` gathers is left out."""
+    """Modules of this package that a module imports when it runs, but what an ``__init__`` gathers."""
     names = []
     for node in _that_run(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
