@@ -14,15 +14,9 @@ from corrloss.heads.positives import (
     PositivesError,
     aligned_ious,
     for_ious,
-    is_positive,
     matched_scores,
     positive_index,
 )
-
-
-def on_host(tensor: Tensor) -> bool:
-    """Whether reading a value waits for nothing."""
-    return tensor.device.type == "cpu"
 
 
 class PositivesCollector:
@@ -158,11 +152,14 @@ class DecodedBoxMixin(CorrelationMixin):
             if call.name in self.classification_losses:
                 logits, labels = self._logits_and_labels(call)
                 boxes, targets = self._boxes_from(following, logits)
-                if len(boxes) == len(labels):  # of all predictions
-                    index = positive_index(labels, self.num_classes)
+                of_all = len(boxes) == len(labels)  # predictions, not of the positives alone
+                index = positive_index(labels, self.num_classes, None if of_all else len(boxes))
+                if of_all:
                     boxes, targets = boxes[index], targets[index]
-                else:
-                    index = self._known_index(labels, len(boxes))
+                elif len(index) != len(boxes):
+                    raise PositivesError(
+                        self, f"has {len(index)} positives, but its loss_bbox saw {len(boxes)} boxes"
+                    )
                 collector.add(logits, labels, lambda _, rows=(boxes, targets): rows, index)
         return collector.positives(self.ious_of)
 
@@ -173,15 +170,6 @@ class DecodedBoxMixin(CorrelationMixin):
         if call is not None and call.name == "loss_bbox":
             return for_ious(call.pred, self.loss_corr), call.target
         return like.new_zeros(0, 4), like.new_zeros(0, 4)
-
-    def _known_index(self, labels: Tensor, count: int) -> Tensor:
-        """Positions of the positives, whose number the head has found out: a GPU is not waited for again."""
-        positive = is_positive(labels, self.num_classes)
-        if not on_host(positive):
-            torch._assert_async(positive.sum() == count, "the positives are not those that loss_bbox saw")
-        elif (found := int(positive.sum())) != count:
-            raise PositivesError(self, f"has {found} positives, but its loss_bbox saw {count} boxes")
-        return torch.nonzero_static(positive, size=count).squeeze(1)
 
     def ious_of(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """IoUs from what ``loss_bbox`` sees: shapes (n, 4) and (n, 4) to (n,)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,14 +87,31 @@ def _areas(sides: Tensor) -> Tensor:
     return width * height
 
 
-def is_positive(labels: Tensor, num_classes: int) -> Tensor:
-    """Which labels are foreground (``0 <= label < num_classes``), bool, the shape of ``labels``."""
-    return (labels >= 0) & (labels < num_classes)
+def on_host(tensor: Tensor) -> bool:
+    """Whether reading a value waits for nothing."""
+    return tensor.device.type == "cpu"
 
 
-def positive_index(labels: Tensor, num_classes: int) -> Tensor:
-    """Positions of the foreground labels, int64, shape (n,). A GPU is waited for, to learn n."""
-    return is_positive(labels, num_classes).nonzero().squeeze(1)
+def positive_index(labels: Tensor, num_classes: int, count: int | None = None) -> Tensor:
+    """Positions of the foreground labels (``0 <= label < num_classes``).
+
+    Args:
+        labels: int64, shape (m,).
+        num_classes: Foreground classes.
+        count: How many there must be, where that is known: a GPU is then not waited for, and a wrong count
+            stops it with an assertion of its own. On the CPU it is left to the caller.
+
+    Returns:
+        int64, shape (n,), ascending.
+    """
+    if on_host(labels):  # NumPy needs a fifth of the time for so few numbers
+        values = labels.numpy()
+        return torch.from_numpy(np.flatnonzero((values >= 0) & (values < num_classes)))
+    positive = (labels >= 0) & (labels < num_classes)
+    if count is None:
+        return positive.nonzero().squeeze(1)
+    torch._assert_async(positive.sum() == count, "the positives are not those that the box loss saw")
+    return torch.nonzero_static(positive, size=count).squeeze(1)
 
 
 def matched_scores(logits: Tensor, index: Tensor, labels: Tensor, use_sigmoid: bool | None) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corrloss.heads.mixin import CorrelationMixin
 from corrloss.heads.observe import observed_losses
-from corrloss.heads.positives import Positives, aligned_ious, for_ious, is_positive
+from corrloss.heads.positives import Positives, aligned_ious, for_ious, positive_index
 
 BOXES = {"initial": ("loss_bbox",), "refined": ("loss_bbox_refine",)}
 BOXES["mean"] = BOXES["initial"] + BOXES["refined"]
@@ -50,7 +50,7 @@ class CorrelationVFNetHead(CorrelationMixin, VFNetHead):
         *of_boxes, classified = calls
         rows = [part for call in of_boxes for part in (for_ious(call.pred, self.loss_corr), call.target)]
         rows = rows or [labels.new_zeros(0, 4)] * 2  # the box losses are not called without positives
-        index = torch.nonzero_static(is_positive(labels, self.num_classes), size=len(rows[0])).squeeze(1)
+        index = positive_index(labels, self.num_classes, len(rows[0]))
         collector = self._collector(cls_scores)
         collector.add(classified.pred, labels, lambda _: rows, index)
         return losses, collector.positives(self.ious_of)

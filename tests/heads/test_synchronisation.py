@@ -7,7 +7,7 @@ import torch
 from tiny_detectors import build, losses_of, model_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import corrloss.heads.mixin
+import corrloss.heads.positives
 
 WAITING = (
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive",
@@ -38,7 +38,7 @@ class Waits(TorchDispatchMode):
 
 def added_waits(detector, monkeypatch, **options):
     """What the losses with Correlation Loss wait for more often than those without, in one step."""
-    monkeypatch.setattr(corrloss.heads.mixin, "on_host", lambda tensor: False)  # as on a GPU
+    monkeypatch.setattr(corrloss.heads.positives, "on_host", lambda tensor: False)  # as on a GPU
     counts = []
     for coefficient, weight in (("none", 0.0), ("concordance", 0.2)):
         model = build(model_config(detector, coefficient, weight, **(options if weight else {})))
