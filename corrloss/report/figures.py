@@ -90,12 +90,17 @@ def weight_curves(frame: pd.DataFrame, metric: str) -> dict[str, go.Figure]:
     return figures
 
 
-def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positives]) -> go.Figure:
-    """How many positives have which score and IoU, a panel a run; the line is the mean score at an IoU."""
+def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positives]) -> go.Figure | None:
+    """How many positives have which score and IoU, a panel a run; the line is the mean score at an IoU.
+
+    None where no run has any.
+    """
+    stored = [positives(run) for run in runs]
+    if not any(len(found.score) for found in stored):
+        return None
     titles = [f"{_plain(run.loss)}<br>ρ_img {_points(run.metric('rho_img'))}" for run in runs]
     figure = make_subplots(1, len(runs), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
-    for column, run in enumerate(runs, start=1):
-        found = positives(run)
+    for column, found in enumerate(stored, start=1):
         iou_edges, score_edges = np.linspace(found.min_iou, 1, BINS + 1), np.linspace(0, 1, BINS + 1)
         iou = np.clip(found.iou.astype(float), found.min_iou, 1)  # float32 may stand a little outside
         counts = np.histogram2d(found.score, iou, [score_edges, iou_edges])[0]
@@ -111,7 +116,8 @@ def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positive
     bar = {"title": "positives", **ticks}
     figure.update_layout(_layout(430), coloraxis={"colorscale": "Viridis", "colorbar": bar})
     figure.update_layout(margin_t=90)  # titles of two lines, below the buttons
-    return figure.update_xaxes(title="IoU").update_yaxes(title="score", col=1)
+    figure.update_yaxes(range=[0, 1]).update_yaxes(title="score", col=1)
+    return figure.update_xaxes(title="IoU", range=[min(found.min_iou for found in stored), 1])
 
 
 def _middles(edges: np.ndarray) -> np.ndarray:

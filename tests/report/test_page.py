@@ -188,15 +188,50 @@ def test_the_command_writes_the_page(project, tmp_path):
     assert Page(out.read_text()).figures.keys() >= set(PANELS)
 
 
-def test_a_browser_draws_every_figure_without_a_complaint(page, seen, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
-    path = tmp_path / "report.html"
-    path.write_text(page.replace("<details>", "<details open>"), encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+def shown(page, folder):
+    """What a browser made of a page: the document, and what it complained of."""
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
     command += [path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    assert done.stdout.count('class="js-plotly-plot') == len(seen.figures)  # one of each panel is shown
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@in_a_browser
+def test_a_browser_draws_every_figure_without_a_complaint(page, seen, tmp_path):
+    document, complaints = shown(page.replace("<details>", "<details open>"), tmp_path)
+    assert complaints == []
+    assert document.count('class="js-plotly-plot') == len(seen.figures)  # one of each panel is shown
+
+
+@in_a_browser
+def test_tables_are_sorted_and_filtered_in_a_browser(page, tmp_path):
+    """By a script of the test, which the page's own policy would keep out."""
+    clicks = """
+    const tables = [...document.querySelectorAll(".table")];
+    const table = tables.find((one) => one.querySelectorAll("tr").length > 3);
+    const column = [...table.querySelectorAll("th")].findIndex((one) => one.textContent.trim() === "AP");
+    const rows = () => [...table.querySelectorAll("tbody tr:not([hidden])")];
+    const column_of = (n) => rows().map((row) => row.cells[n].textContent);
+    const button = table.querySelectorAll("th button")[column];
+    const seen = [];
+    button.click(); seen.push(column_of(column));
+    button.click(); seen.push(column_of(column));
+    const filter = table.querySelectorAll(".filter")[1];
+    filter.value = "spearman"; filter.dispatchEvent(new Event("change")); seen.push(column_of(1));
+    document.body.innerHTML = "<pre id=seen>" + JSON.stringify(seen) + "</pre>";
+    """
+    open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    assert open_page != page
+    before, end, after = open_page.rpartition("</body>")
+    document, complaints = shown(f"{before}<script>{{{clicks}}}</script>{end}{after}", tmp_path)
+    rising, falling, filtered = json.loads(re.search('<pre id="seen">(.*?)</pre>', document)[1])
+    assert complaints == []
+    assert len(rising) == 4 and rising == sorted(rising, key=float) and falling == rising[::-1]
+    assert filtered == ["spearman"] * 2
