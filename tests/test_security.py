@@ -56,6 +56,6 @@ def test_loaders_of_yaml_make_no_objects():
 
     from corrloss.suite.strict_yaml import StrictLoader
 
-    assert issubclass(StrictLoader, yaml.SafeLoader)
+    assert issubclass(StrictLoader, yaml.constructor.SafeConstructor)
     with pytest.raises(yaml.YAMLError, match="could not determine a constructor"):
         yaml.load("!!python/object/apply:os.system ['touch pwned']", StrictLoader)
