@@ -1,0 +1,52 @@
+"""The plan of the whole of scale paper, on a machine with neither data nor a GPU."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from corrloss.suite.matrix import load_matrix
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("plan")
+
+
+@pytest.fixture(scope="module")
+def planned(folder):
+    command = [Path(sys.executable).with_name("snakemake"), "all", "test_dev", "-n", "--cores", "1"]
+    command += ["--snakefile", ROOT / "Snakefile", "--workflow-profile", "none", "--directory", folder]
+    command += ["--config", "scale=paper"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def count(planned, job):
+    found = re.search(rf"^{job} +(\d+)$", planned, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_every_run_of_every_table_is_trained_once(planned, folder):
+    matrix = load_matrix(ROOT, "paper", Path("data"), folder / "results")
+    runs = {run.name for table in matrix.tables.values() if table.kind == "results" for run in table.runs}
+    assert count(planned, "train") + count(planned, "train_masks") == len(runs)
+    assert count(planned, "predict_test_dev") == len(matrix.tables["test_dev"].runs)
+    weights = {name for p in matrix.planned.values() for name in p.config["bench"]["pretrained"]}
+    assert count(planned, "fetch_weights") == len(weights)
+
+
+def test_data_is_checked_and_converted_but_never_downloaded(planned):
+    assert count(planned, "check_data") == 3  # COCO, test-dev, Cityscapes
+    assert count(planned, "convert_cityscapes_train") == count(planned, "convert_cityscapes_test") == 1
+    assert "download" not in planned
+
+
+def test_what_is_missing_here_is_said(planned):
+    for path in ("data/coco/annotations/instances_train2017.json", "data/cityscapes/gtFine/train"):
+        assert f"missing here: {path}" in planned
