@@ -21,7 +21,8 @@ def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         say: Told once if there is to be waited, and for what.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    # Without the fallback to a mere file, which would outlive a killed process.
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -267,6 +267,7 @@ def _unscaled(boxes: Tensor, meta: dict) -> Tensor:
 
 @contextmanager
 def replaced(owner: object, name: str, replacement: Callable) -> Iterator[None]:
+    """Let ``replacement`` stand for an attribute of a class or module while the block runs."""
     original = getattr(owner, name)
     setattr(owner, name, replacement)
     try:

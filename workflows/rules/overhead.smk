@@ -2,28 +2,6 @@
 ruleorder: time_training > table
 
 
-def overhead_runs(wildcards):
-    """The variants whose training steps a table times."""
-    return MATRIX.tables[wildcards.table].runs
-
-
-def overhead_data(wildcards):
-    """Reports of the checks of their data sets."""
-    names = sorted({run.dataset for run in overhead_runs(wildcards)})
-    return [ancient(f"{OUT}/data/{name}.json") for name in names]
-
-
-def overhead_hashes(wildcards):
-    """The table is stale when one of these changes."""
-    return [MATRIX.planned[run.name].hash for run in overhead_runs(wildcards)]
-
-
-def overhead_gpus(wildcards):
-    """One, at a scale whose runs use any."""
-    runs = overhead_runs(wildcards)
-    return min(1, *(MATRIX.planned[run.name].config["bench"]["gpus"] for run in runs))
-
-
 rule time_training:
     input:
         overhead_data,
