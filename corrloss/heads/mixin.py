@@ -205,4 +205,4 @@ class EncodedBoxMixin(CorrelationMixin):
         if self.reg_decoded_bbox:  # targets are boxes: the box loss takes boxes, as GIoU does
             return aligned_ious(decode(anchors, offsets), targets)
         both = decode(torch.cat([anchors, anchors]), torch.cat([offsets, targets]))
-        return aligned_ious(*both.split(len(anchors)))
+        return aligned_ious(*both.chunk(2))  # two parts of nothing, too
