@@ -15,7 +15,7 @@ import typer
 app = typer.Typer(
     help="Commands of CorrLoss Bench. The Snakemake rules call them; most people want `snakemake`.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,  # a plain traceback: it goes to a log
 )
 
 Scale = Annotated[str, typer.Option(help="Name of a file in experiments/scales.")]

@@ -24,6 +24,7 @@ for name, data in MADE.items():
         shell:
             "corrloss make-data {params.name:q} --data-root {params.data_root:q} --root {params.root:q}"
             " > {log:q} 2>&1"
+            " || (tail -n 30 {log:q} >&2; exit 1)"
 
 
 # Annotations from Cityscapes' raw layout, made or real.

@@ -33,6 +33,7 @@ rule evaluate:
     shell:
         "corrloss evaluate --run {params.run:q} --config-hash {params.hash:q} --folder {params.folder:q}"
         " --annotations {params.annotations:q} --ap {params.ap:q} --record {output.record:q} > {log:q} 2>&1"
+        " || (tail -n 30 {log:q} >&2; exit 1)"
 
 
 use rule evaluate as evaluate_masks with:

@@ -36,6 +36,7 @@ rule time_training:
     shell:
         "corrloss overhead {wildcards.table:q} {params.settings} {output.csv:q}"
         " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
+        " || (tail -n 30 {log:q} >&2; exit 1)"
 
 
 # `snakemake <table>`, as for the other tables.

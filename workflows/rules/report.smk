@@ -24,3 +24,4 @@ rule report:
         settings=SETTINGS,
     shell:
         "corrloss report {params.settings} --runs {input.runs:q} {output:q} > {log:q} 2>&1"
+        " || (tail -n 30 {log:q} >&2; exit 1)"

@@ -23,6 +23,7 @@ rule runs:
         settings=MATRIX_SETTINGS,
     shell:
         "corrloss collect {params.settings} {output:q} > {log:q} 2>&1"
+        " || (tail -n 30 {log:q} >&2; exit 1)"
 
 
 rule table:
@@ -57,6 +58,7 @@ rule table:
     shell:
         "corrloss table {wildcards.table:q} --scale {params.scale:q} --root {params.root:q} --runs {input.runs:q}"
         " {output.csv:q} > {log:q} 2>&1"
+        " || (tail -n 30 {log:q} >&2; exit 1)"
 
 
 # Tables that a plain `snakemake` does not make: why a delta comes about, and what else was tried.

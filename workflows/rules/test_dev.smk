@@ -28,3 +28,4 @@ rule predict_test_dev:
         "corrloss predict-test-dev {params.dataset:q} --config {input.config:q} --weights {input.weights:q}"
         " --training {input.training:q} --data-root {params.data_root:q} --root {params.root:q}"
         " {params.folder:q} --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
+        " || (tail -n 30 {log:q} >&2; exit 1)"

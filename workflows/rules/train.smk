@@ -46,6 +46,7 @@ rule train:
         " --weights {output.weights:q} --report {output.report:q}"
         " --detections {output.detections:q} --prediction {output.prediction:q}"
         " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2>> {log:q}"
+        " || (tail -n 30 {log:q} >&2; exit 1)"
 
 
 use rule train as train_masks with:
