@@ -53,7 +53,6 @@ def test_profiles_agree_on_what_does_not_depend_on_the_machine(name):
         "rerun-triggers",
         "printshellcmds",
         "quiet",
-        "show-failed-logs",
     )
     assert {key: options[key] for key in shared} == {key: default[key] for key in shared}
 
