@@ -158,8 +158,9 @@ def _train(config: Config, places: Places, say: Callable[[str], None]) -> None:
 
 
 def _finish(places: Places, weights: dict, report: dict) -> None:
-    with written_aside(places.weights) as aside:
-        torch.save(weights, aside)
+    # As a file object: by a path torch would write its name, which differs, into the file.
+    with written_aside(places.weights) as aside, aside.open("wb") as file:
+        torch.save(weights, file)
     write_json(places.report, report)
     for old in checkpoints(places.work_dir)[1:]:  # the last stays: a lost weights file costs no training
         old.unlink()

@@ -72,7 +72,7 @@ def test_analysis_is_what_a_plain_call_leaves_out(finished):
     extra.write_text(yaml.safe_dump({**TABLE, "main": False}))
     try:
         assert "Nothing to be done" in finished.snakemake("-n").stdout
-        planned = finished.snakemake("-n", "--quiet", "progress", "--", "analysis").stdout
+        planned = finished.snakemake("analysis", "-n", "--quiet", "progress").stdout
         assert "tables/extra.csv" in planned and "output: results/smoke/tables/pair.csv" not in planned
         assert "rule train" not in planned and "rule evaluate" not in planned
     finally:
