@@ -44,7 +44,7 @@ mini_stage = dict(
     ),
 )
 mini = dict(  # no channels_last: mmcv's RoIAlign reads such features wrongly on a CPU
-    epochs=9,
+    epochs=12,
     model=dict(
         neck=dict(out_channels=64),
         rpn_head=dict(num_proposals=20, proposal_feature_channel=64),

@@ -12,7 +12,7 @@ correlation = dict(head="CorrelationYOLACTHead", at="model.bbox_head", scope="im
 masks = True
 
 mini = dict(
-    epochs=8,
+    epochs=9,
     channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
     model=dict(
         neck=dict(num_outs=3),
