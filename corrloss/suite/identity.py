@@ -45,11 +45,16 @@ def note_identities(settings: dict, data_root: Path, folder: Path, name: str, ca
 def _identity(settings: dict, part: str, data_root: Path, cache: Path) -> str:
     """What decides a data set that is made: its arguments and its generator; else its annotations."""
     if "make" in settings:
-        generators = digest_of(tuple(sorted((PACKAGE / "data").glob("mini_*.py"))))
-        how = json.dumps(settings["make"], sort_keys=True) + generators
+        how = json.dumps(settings["make"], sort_keys=True) + digest_of(_makers(settings))
         return hashlib.sha256(how.encode()).hexdigest()
     path = data_root / settings["folder"] / settings[part]["ann_file"]
     return _sha256(path, cache) if path.is_file() else UNKNOWN
+
+
+def _makers(settings: dict) -> tuple[Path, ...]:
+    """Modules that make a data set, and the one that converts it where it is made in another layout."""
+    names = [settings["make"]["type"], *(["cityscapes"] if "convert" in settings else [])]
+    return tuple(PACKAGE / "data" / f"{name}.py" for name in names)
 
 
 def _sha256(path: Path, cache: Path) -> str:

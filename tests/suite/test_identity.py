@@ -13,7 +13,7 @@ REAL = {
     "train": {"ann_file": "train.json", "img": "train/"},
     "test": {"ann_file": "test.json", "img": "test/"},
 }
-MADE = {**REAL, "folder": "made", "make": {"train_images": 4, "seed": 0}}
+MADE = {**REAL, "folder": "made", "make": {"type": "mini_coco", "train_images": 4, "seed": 0}}
 
 
 @pytest.fixture
@@ -78,7 +78,20 @@ def test_data_that_is_gone_for_a_while_is_not_another(note, write):
 def test_made_data_are_what_their_arguments_and_generator_are(note, monkeypatch):
     before = note(MADE)
     assert before["train"][1] == 0  # known before it is made
-    assert note({**MADE, "make": {"train_images": 5, "seed": 0}})["train"][1] > 0
+    assert note({**MADE, "make": {**MADE["make"], "train_images": 5}})["train"][1] > 0
     assert note(MADE)["train"][0] == before["train"][0]
     monkeypatch.setattr(identity, "digest_of", lambda modules: "another generator")
     assert note(MADE)["train"][0] != before["train"][0]
+
+
+@pytest.mark.parametrize(
+    ("convert", "modules"),
+    [({}, ["mini_cityscapes"]), ({"convert": {"train": "train"}}, ["mini_cityscapes", "cityscapes"])],
+)
+def test_only_the_code_that_makes_a_data_set_decides_it(note, monkeypatch, convert, modules):
+    asked = []
+    monkeypatch.setattr(
+        identity, "digest_of", lambda paths: asked.append([path.stem for path in paths]) or "digest"
+    )
+    note({**MADE, **convert, "make": {"type": "mini_cityscapes"}})
+    assert asked == [modules] * 2
