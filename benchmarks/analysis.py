@@ -23,7 +23,7 @@ import hotcoco
 import numpy as np
 import yaml
 
-from corrloss.analysis.ap import average_precision, average_precision_of_file, hotcoco_evaluation
+from corrloss.analysis.ap import average_precision, hotcoco_evaluation
 from corrloss.analysis.bootstrap import Replicates, bootstrap_ap, paired_difference
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
 from corrloss.analysis.coco import load_detections, load_ground_truth
@@ -117,9 +117,6 @@ def bench_ap(folder: Path, repeats: int) -> None:
     """Load, check and score one file, beside hotcoco's loading and scoring without the checks."""
 
     def own() -> None:
-        average_precision_of_file(load_ground_truth(folder / "annotations.json"), folder / "a.json")
-
-    def as_columns() -> None:
         truth = load_ground_truth(folder / "annotations.json")
         average_precision(truth, load_detections(folder / "a.json", truth))
 
@@ -129,9 +126,8 @@ def bench_ap(folder: Path, repeats: int) -> None:
         evaluation.evaluate()
         evaluation.accumulate()
 
-    own_median, their_median, columns_median = medians([own, theirs, as_columns], repeats)
+    own_median, their_median = medians([own, theirs], repeats)
     row("AP, loaded and checked", own_median, "hotcoco, loaded", their_median)
-    row("the same with all detections as columns", columns_median, "hotcoco, loaded", their_median)
 
 
 def bench_measures(folder: Path, repeats: int) -> None:
@@ -146,7 +142,7 @@ def bench_measures(folder: Path, repeats: int) -> None:
             average_precision(truth, bound_after_nms(found, matches, order))
         rho_img(load_positives(folder / "positives.npz", truth), truth)
         for name in ("a", "b"):  # stand in for the two that the predict stage re-dealt before NMS
-            average_precision_of_file(truth, folder / f"{name}.json")
+            average_precision(truth, load_detections(folder / f"{name}.json", truth))
 
     row("ρ_img, ρ_cls and four bounds, loaded", *medians([measures], repeats))
 

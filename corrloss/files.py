@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 
 def leaves_folder(name: str) -> bool:
@@ -15,8 +15,9 @@ def leaves_folder(name: str) -> bool:
     >>> [leaves_folder(name) for name in ("a/b.png", "../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png")]
     [False, True, True, True, True]
     """
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or "\0" in name or ":" in "".join(path.parts[:1])
+    parts = name.replace("\\", "/").split("/")
+    is_absolute = name[:1] in ("/", "\\") or ":" in parts[0]
+    return is_absolute or ".." in parts or "\0" in name
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 import contextlib
 import io
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from corrloss.analysis.coco import IOU_TYPES, Detections, GroundTruth, IouType, load_detections
+from corrloss.analysis.coco import IOU_TYPES, Detections, GroundTruth, IouType
 
 Backend = Literal["pycocotools", "hotcoco"]
 #: The twelve figures in the order of both tools' `stats`.
@@ -46,59 +45,10 @@ def average_precision(
     return _in_points(BACKENDS[backend](ground_truth, detections))
 
 
-def average_precision_of_file(
-    ground_truth: GroundTruth, path: Path, backend: Backend = "hotcoco"
-) -> dict[str, float]:
-    """Return COCO's twelve figures of the boxes in a file of which nothing else is wanted.
-
-    hotcoco reads and checks the file, in a third of the time that half a million Python objects take. Where
-    anything seems amiss `load_detections` reads it again, and its errors name the entry.
-
-    Args:
-        ground_truth: what `load_ground_truth` gave.
-        path: a JSON list of `{image_id, category_id, score, bbox}`.
-        backend: as of `average_precision`.
-
-    Raises:
-        DetectionsError: the file is unusable, as of `load_detections`.
-        ValueError: an unknown `backend`.
-    """
-    results = _sound_results(ground_truth, Path(path)) if backend == "hotcoco" else None
-    if results is None:
-        return average_precision(ground_truth, load_detections(path, ground_truth), "bbox", backend)
-    return _in_points(_summary(_evaluated(ground_truth, results, "bbox")))
-
-
 def _in_points(stats: Any) -> dict[str, float]:
     stats = np.asarray(stats, dtype=np.float64)
     points = np.where(stats < 0, np.nan, 100 * stats)
     return dict(zip(METRICS, points.tolist(), strict=True))
-
-
-def _sound_results(ground_truth: GroundTruth, path: Path) -> Any:
-    """Return the file as hotcoco's results, None where `load_detections` might refuse it."""
-    try:
-        content = path.read_bytes()
-        results = ground_truth.in_hotcoco.load_res(str(path))
-    except (OSError, ValueError):
-        return None
-    # What hotcoco takes as it is: an object for a list, entries without a box, boxes of negative size.
-    whole = content.lstrip().startswith(b"[") and content.count(b'"bbox"') == content.count(b'"score"')
-    if not whole or b"null" in content or _may_have_negative_size(content):
-        return None
-    # What it tells: figures that are not finite, unknown ids, scores that are missing or out of range.
-    health = ground_truth.in_hotcoco.healthcheck(results)
-    codes = [found["code"] for found in health["errors"] + health["warnings"]]
-    told = results.load_warnings or any(code.startswith("dt_") for code in codes)
-    return None if told else results
-
-
-def _may_have_negative_size(content: bytes) -> bool:
-    """Whether a minus stands after the second comma of a bracket: hotcoco takes such boxes as they are."""
-    characters = np.frombuffer(content, dtype=np.uint8)
-    minus = np.flatnonzero(characters == ord("-"))
-    minus = minus[(characters[minus - 1] | 32) != ord("e")]  # of exponents
-    return any(content.count(b",", content.rfind(b"[", 0, at), at) >= 2 for at in minus.tolist())
 
 
 def _stats_of_pycocotools(ground_truth: GroundTruth, detections: Detections) -> list[float]:
@@ -128,10 +78,7 @@ def _results_of_pycocotools(annotations: Any, detections: Detections) -> Any:
 
 
 def _stats_of_hotcoco(ground_truth: GroundTruth, detections: Detections) -> list[float]:
-    return _summary(hotcoco_evaluation(ground_truth, detections))
-
-
-def _summary(evaluation: Any) -> list[float]:
+    evaluation = hotcoco_evaluation(ground_truth, detections)
     evaluation.accumulate()
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.summarize()
@@ -143,19 +90,15 @@ BACKENDS = {"hotcoco": _stats_of_hotcoco, "pycocotools": _stats_of_pycocotools}
 
 def hotcoco_evaluation(ground_truth: GroundTruth, detections: Detections) -> Any:
     """Return a `hotcoco.COCOeval` whose `evaluate` has run."""
+    import hotcoco
+
     annotations = ground_truth.in_hotcoco
     if detections.iou_type == "bbox":
         columns = (detections.image_id, detections.bbox, detections.score, detections.category_id)
         results = annotations.load_res(np.column_stack(columns))
     else:
         results = annotations.load_res(result_entries(detections))
-    return _evaluated(ground_truth, results, detections.iou_type)
-
-
-def _evaluated(ground_truth: GroundTruth, results: Any, iou_type: IouType) -> Any:
-    import hotcoco
-
-    evaluation = hotcoco.COCOeval(ground_truth.in_hotcoco, results, iou_type)
+    evaluation = hotcoco.COCOeval(annotations, results, detections.iou_type)
     evaluation.evaluate()
     return evaluation
 

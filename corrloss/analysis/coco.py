@@ -11,9 +11,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+import msgspec
 import numpy as np
 
 from corrloss.data.masks import rle_lengths
@@ -132,7 +135,8 @@ def load_ground_truth(path: str | os.PathLike) -> GroundTruth:
 
 
 def _ground_truth(path: Path) -> GroundTruth:
-    document = _read_json(path, GroundTruthError, "annotation file")
+    what = "annotation file"
+    document = _parse(path, _read(path, GroundTruthError, what), GroundTruthError, what)
     if not isinstance(document, dict):
         raise GroundTruthError(f"{path}: a COCO annotation file is a JSON object, this is {_kind(document)}.")
     for key in ("images", "annotations", "categories"):
@@ -190,9 +194,7 @@ def load_detections(
         raise ValueError(f"iou_type is {iou_type!r}; choose one of {', '.join(IOU_TYPES)}.")
     path = Path(path)
     with _no_garbage_collection():
-        columns, entries = _detection_columns(path, iou_type)
-        segmentation = _column_of_masks(path, entries) if iou_type == "segm" else None
-        del entries
+        columns, segmentation = _detection_columns(path, iou_type)
     _check_detections(path, ground_truth, columns)
     if segmentation is not None:
         _check_masks(path, ground_truth, columns["image_id"], segmentation)
@@ -219,8 +221,56 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _detection_columns(path: Path, iou_type: IouType) -> tuple[dict[str, np.ndarray], list[dict]]:
-    entries = _read_json(path, DetectionsError, "detections file")
+class _Entry(msgspec.Struct, gc=False):
+    """A detection in a results file, as far as it is read."""
+
+    image_id: int
+    category_id: int
+    score: float
+
+
+class _Box(_Entry, gc=False):
+    bbox: tuple[float, float, float, float]
+
+
+class _Rle(TypedDict):
+    size: tuple[int, int]
+    counts: str
+
+
+class _Mask(_Entry, gc=False):
+    segmentation: _Rle
+
+
+_ENTRY = {"bbox": _Box, "segm": _Mask}
+
+
+def _detection_columns(path: Path, iou_type: IouType) -> tuple[dict[str, np.ndarray], list[dict] | None]:
+    """Columns and, for "segm", masks. Only a file that has not the form of one is read as plain objects."""
+    content = _read(path, DetectionsError, "detections file")
+    try:
+        entries = msgspec.json.decode(content, type=list[_ENTRY[iou_type]])
+        columns = {
+            "image_id": _gather(entries, "image_id", np.int64),
+            "category_id": _gather(entries, "category_id", np.int64),
+            "score": _gather(entries, "score", np.float64),
+        }
+    except (msgspec.DecodeError, OverflowError):
+        return _columns_of_objects(path, content, iou_type)
+    if iou_type == "segm":
+        return columns, [entry.segmentation for entry in entries]
+    numbers = chain.from_iterable(map(attrgetter("bbox"), entries))
+    columns["bbox"] = np.fromiter(numbers, np.float64, 4 * len(entries)).reshape(-1, 4)
+    return columns, None
+
+
+def _gather(entries: list[_Entry], key: str, dtype: type) -> np.ndarray:
+    return np.fromiter(map(attrgetter(key), entries), dtype, len(entries))
+
+
+def _columns_of_objects(path: Path, content: bytes, iou_type: IouType):
+    """As `_detection_columns`, several times as slow, and whatever does not fit is named."""
+    entries = _parse(path, content, DetectionsError, "detections file")
     if not isinstance(entries, list):
         raise DetectionsError(
             f"{path}: a detections file is a JSON list of detections, this is {_kind(entries)}. "
@@ -229,7 +279,8 @@ def _detection_columns(path: Path, iou_type: IouType) -> tuple[dict[str, np.ndar
     kinds = {"image_id": "i", "category_id": "i", "score": "f"}
     if iou_type == "bbox":
         kinds["bbox"] = "box"
-    return _columns(entries, kinds, path, None), entries
+    columns = _columns(entries, kinds, path, None)
+    return columns, _column_of_masks(path, entries) if iou_type == "segm" else None
 
 
 def positions(values: np.ndarray, sorted_ids: np.ndarray) -> np.ndarray:
@@ -245,13 +296,19 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"a {type(value).__name__}")
 
 
-def _read_json(path: Path, error: type[ValueError], what: str) -> Any:
+def _read(path: Path, error: type[ValueError], what: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise error(f"{path}: cannot read this {what} ({problem.strerror}). Make it first.") from problem
     if not content.strip():
         raise error(f"{path}: this {what} is empty; its writer was interrupted. Delete it and run again.")
+    return content
+
+
+def _parse(path: Path, content: bytes, error: type[ValueError], what: str) -> Any:
+    with contextlib.suppress(msgspec.DecodeError):  # twice as fast, but no NaN, which is named further on
+        return msgspec.json.decode(content)
     try:
         return json.loads(content)
     except ValueError as problem:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 
-from corrloss.analysis.ap import METRICS, Backend, average_precision, average_precision_of_file
+from corrloss.analysis.ap import METRICS, Backend, average_precision
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
 from corrloss.analysis.coco import Detections, GroundTruth, load_detections, load_ground_truth
 from corrloss.analysis.correlation import (
@@ -92,8 +92,8 @@ def run_metrics(
     metrics |= {f"tide_{name}": gain for name, gain in tide_errors(ground_truth, boxes).items()}
     for order, name in BOUNDS_BEFORE_NMS.items():
         if (folder / name).exists():
-            bound = average_precision_of_file(ground_truth, folder / name, backend)
-            metrics[f"bound_img_{order}_AP"] = bound["AP"]
+            bound = load_detections(folder / name, ground_truth)
+            metrics[f"bound_img_{order}_AP"] = average_precision(ground_truth, bound, backend=backend)["AP"]
     return {name: None if isnan(value) else value for name, value in metrics.items()}
 
 

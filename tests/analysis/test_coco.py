@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
+from corrloss.analysis import coco
 from corrloss.analysis.coco import (
     DetectionsError,
     GroundTruthError,
@@ -35,6 +36,18 @@ def test_columns_hold_what_the_files_hold(dataset, truth, tmp_path):
     assert truth.bbox.tolist() == [a["bbox"] for a in dataset["annotations"]]
     assert truth.is_crowd.tolist() == [bool(a["iscrowd"]) for a in dataset["annotations"]]
     assert truth.image_ids.tolist() == sorted(i["id"] for i in dataset["images"])
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_both_ways_to_read_give_the_same(dataset, truth, tmp_path, iou_type, monkeypatch):
+    entries = make_detections(1, dataset)
+    path = write(tmp_path / "d.json", with_masks(entries, dataset) if iou_type == "segm" else entries)
+    columns, masks = coco._columns_of_objects(path, path.read_bytes(), iou_type)
+    monkeypatch.setattr(coco, "_columns_of_objects", None)  # not needed for a good file
+    found = load_detections(path, truth, iou_type)
+    for name, column in columns.items():
+        assert getattr(found, name).tolist() == column.tolist()
+    assert [m["counts"] for m in masks or []] == [m["counts"] for m in found.segmentation or []]
 
 
 def test_an_empty_list_is_a_run_that_detects_nothing(truth, tmp_path):
