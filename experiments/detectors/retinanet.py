@@ -6,6 +6,7 @@ train_dataloader = dict(batch_size=4)
 correlation = dict(head="CorrelationRetinaHead", at="model.bbox_head", scope="level", reduction="mean")
 
 mini = dict(
+    epochs=7,
     channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
     model=dict(
         neck=dict(num_outs=3),
