@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import shutil
 import sys
@@ -39,9 +40,14 @@ def clear_errors(command: Callable) -> Callable:
         try:
             return command(*args, **kwargs)
         except (ValueError, OSError) as error:
-            if type(error) in (ValueError, OSError):
+            advice = ""
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                advice = (
+                    ". Make room and start again: what is finished is kept, trainings go on where they were"
+                )
+            elif type(error) in (ValueError, OSError):
                 raise  # not one of our own kinds: a defect, and its traceback is needed
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}{advice}", file=sys.stderr)
             raise typer.Exit(1) from error
 
     return wrapped

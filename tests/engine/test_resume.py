@@ -134,6 +134,38 @@ def test_a_finished_training_whose_weights_were_lost_trains_nothing_again(smoke_
     assert same(weights, again) and curve == again_curve
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of its own, whose bytes can be set."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", folder], capture_output=True).returncode == 0
+    if not mounted:
+        pytest.skip("this user may not mount a file system")
+
+    def resize(size):
+        subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+    yield folder, resize
+    subprocess.run(["umount", "--lazy", folder], check=True)  # a log of the training is still open
+
+
+def test_a_full_disk_is_said_and_the_training_goes_on_when_there_is_room(smoke_config, tmp_path, small_disk):
+    config = smoke_config("full")
+    weights, _ = finished(config, tmp_path / "whole")
+    size = checkpoints(places(config, tmp_path / "whole").work_dir)[0].stat().st_size
+    folder, resize = small_disk
+    resize(size * 3 // 2)  # a first checkpoint, and half of a second one
+    where = places(config, folder)
+    command = [sys.executable, "-m", "corrloss.cli", "train", *where.as_arguments()]
+    training_of_it = subprocess.run(command, capture_output=True, text=True)
+    assert training_of_it.returncode == 1
+    assert "No space left on device. Make room" in training_of_it.stderr.splitlines()[-1]
+    assert newest_whole(where.work_dir, print) and not list(where.work_dir.glob(".*.part"))
+    resize(size * 10)
+    assert same(weights, finished(config, folder)[0])
+
+
 def started(work_dir):
     """How often a training was started."""
     starts = work_dir / training.STARTS
