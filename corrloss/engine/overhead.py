@@ -6,7 +6,7 @@ import copy
 import inspect
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -136,13 +136,25 @@ class _Watch:
         self.predictions: list[Tensor] = []
 
     def outer(self, function: Callable) -> Callable:
-        """Time counts; the tensors among the arguments are where gradients are taken down to."""
+        """Time counts; the predictions among the arguments are where gradients are taken down to.
 
-        def timed(*args, **kwargs):
-            self.predictions += _differentiable([*args[1:], *kwargs.values()])
-            return self._counted(function, 1, args, kwargs)
+        They are cut off from the model: VFNet's refined predictions are made from its first ones.
+        """
+
+        def timed(head, *args, **kwargs):
+            args, kwargs = self._cut_off(args), {name: self._cut_off(value) for name, value in kwargs.items()}
+            return self._counted(function, 1, (head, *args), kwargs)
 
         return timed
+
+    def _cut_off(self, value: object) -> object:
+        """The same value with a leaf for each tensor that has a gradient."""
+        if isinstance(value, list | tuple):
+            return type(value)(self._cut_off(each) for each in value)
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            return value
+        self.predictions.append(value.detach().requires_grad_())
+        return self.predictions[-1]
 
     def inner(self, function: Callable) -> Callable:
         """Time is taken off again."""
@@ -174,14 +186,6 @@ def _below_seam(head: nn.Module) -> tuple[type, str]:
     lineage = type(head).__mro__
     below = lineage[lineage.index(owner) + 1 :]
     return next(kind for kind in below if inspect.isfunction(vars(kind).get(name))), name
-
-
-def _differentiable(values: Iterable) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor) and value.requires_grad:
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _differentiable(value)
 
 
 def _batches(config: Config) -> Iterator[dict]:

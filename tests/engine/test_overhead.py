@@ -74,6 +74,22 @@ def test_what_the_loss_takes_counts_and_what_mmdet_takes_does_not(data_root, det
     assert model.timed_loss(batch) == pytest.approx(calls)
 
 
+@pytest.mark.parametrize("detector", ["sparse_rcnn", "vfnet"])
+def test_the_gradient_ends_at_the_predictions(data_root, detector, monkeypatch):
+    """VFNet's refined predictions come from its first ones by way of convolutions, which are mmdet's."""
+    config = Config(config_of(data_root, detector, "concordance"))
+    asked = []
+    grad = torch.autograd.grad
+
+    def spy(loss, predictions, **kwargs):
+        asked.extend(predictions)
+        return grad(loss, predictions, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", spy)
+    overhead._Trained(config).timed_loss(next(overhead._batches(config)))
+    assert asked and all(prediction.is_leaf for prediction in asked)
+
+
 def test_timing_the_loss_leaves_the_weights_alone(data_root):
     config = Config(config_of(data_root, "retinanet", "spearman"))
     model = overhead._Trained(config)
