@@ -67,11 +67,11 @@ def measure(configs: Sequence[dict], iterations: int, say: Callable[[str], None]
     configs = [Config(copy.deepcopy(config)) for config in configs]
     torch.set_num_threads(configs[0].bench.threads)
     MMLogger.get_current_instance().setLevel("WARNING")
-    models = [_Trained(config) for config in (configs[0], *configs)]
+    models = [Trained(config) for config in (configs[0], *configs)]
     steps = f"{WARM_UP} + {iterations} steps each, on {models[0].device}"
     say(f"{configs[0].bench.run}  {len(models)} models, {steps}")
     timings = [Timing() for _ in models]
-    for iteration, batch in zip(range(-WARM_UP, iterations), _batches(configs[0]), strict=False):
+    for iteration, batch in zip(range(-WARM_UP, iterations), batches(configs[0]), strict=False):
         MessageHub.get_current_instance().update_info("epoch", 0)  # where TOOD looks it up
         for offset in range(len(models)):  # another one begins each time
             position = (iteration + offset) % len(models)
@@ -84,7 +84,7 @@ def measure(configs: Sequence[dict], iterations: int, say: Callable[[str], None]
     return timings
 
 
-class _Trained:
+class Trained:
     """A model with its optimiser."""
 
     def __init__(self, config: Config) -> None:
@@ -188,7 +188,7 @@ def _below_seam(head: nn.Module) -> tuple[type, str]:
     return next(kind for kind in below if inspect.isfunction(vars(kind).get(name))), name
 
 
-def _batches(config: Config) -> Iterator[dict]:
+def batches(config: Config) -> Iterator[dict]:
     """Batches of the training data, without end."""
     loader = Runner.build_dataloader(copy.deepcopy(config.train_dataloader), seed=config.randomness.seed)
     while True:

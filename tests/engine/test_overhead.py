@@ -31,14 +31,14 @@ def config_of(data_root, detector, coefficient):
 
 def test_models_are_timed_in_turns_on_the_same_batches(data_root, monkeypatch):
     begun, batches = [], []
-    timed_step = overhead._Trained.timed_step
+    timed_step = overhead.Trained.timed_step
 
     def spy(model, batch):
         begun.append(model)
         batches.append(torch.stack(batch["inputs"]).float().sum().item())
         return timed_step(model, batch)
 
-    monkeypatch.setattr(overhead._Trained, "timed_step", spy)
+    monkeypatch.setattr(overhead.Trained, "timed_step", spy)
     monkeypatch.setattr(overhead, "WARM_UP", 1)
     said = []
     configs = [config_of(data_root, "atss", coefficient) for coefficient in ("none", "concordance")]
@@ -55,8 +55,8 @@ def test_models_are_timed_in_turns_on_the_same_batches(data_root, monkeypatch):
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_what_the_loss_takes_counts_and_what_mmdet_takes_does_not(data_root, detector, monkeypatch):
-    model = overhead._Trained(Config(config_of(data_root, detector, "concordance")))
-    batch = next(overhead._batches(Config(config_of(data_root, detector, "concordance"))))
+    model = overhead.Trained(Config(config_of(data_root, detector, "concordance")))
+    batch = next(overhead.batches(Config(config_of(data_root, detector, "concordance"))))
     now = [0.0]
     monkeypatch.setattr(model, "_now", lambda: now[0])
 
@@ -86,15 +86,15 @@ def test_the_gradient_ends_at_the_predictions(data_root, detector, monkeypatch):
         return grad(loss, predictions, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", spy)
-    overhead._Trained(config).timed_loss(next(overhead._batches(config)))
+    overhead.Trained(config).timed_loss(next(overhead.batches(config)))
     assert asked and all(prediction.is_leaf for prediction in asked)
 
 
 def test_timing_the_loss_leaves_the_weights_alone(data_root):
     config = Config(config_of(data_root, "retinanet", "spearman"))
-    model = overhead._Trained(config)
+    model = overhead.Trained(config)
     before = [parameter.clone() for parameter in model.model.parameters()]
-    model.timed_loss(next(overhead._batches(config)))
+    model.timed_loss(next(overhead.batches(config)))
     assert all(torch.equal(*pair) for pair in zip(before, model.model.parameters(), strict=True))
     assert all(parameter.grad is None for parameter in model.model.parameters())
 
