@@ -12,11 +12,14 @@ from pathlib import Path
 def leaves_folder(name: str) -> bool:
     """Whether a file name from a data set or an archive may lead out of the folder that it is of.
 
-    >>> [leaves_folder(name) for name in ("a/b.png", "../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png")]
-    [False, True, True, True, True]
+    >>> [leaves_folder(name) for name in ("a/b.png", "./b.png", "a/c:b.png")]
+    [False, False, False]
+    >>> [leaves_folder(name) for name in ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")]
+    [True, True, True, True, True]
     """
-    parts = name.replace("\\", "/").split("/")
-    is_absolute = name[:1] in ("/", "\\") or ":" in parts[0]
+    name = name.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    is_absolute = name.startswith("/") or ":" in "".join(parts[:1])
     return is_absolute or ".." in parts or "\0" in name
 
 
