@@ -335,7 +335,10 @@ def _columns(
 def _column(entries: list[dict], key: str, kind: str) -> np.ndarray:
     if not entries:
         return np.zeros((0, 4) if kind == "box" else 0, dtype=np.int64 if kind == "i" else np.float64)
-    column = np.array([entry[key] for entry in entries])
+    values = [entry[key] for entry in entries]
+    if bool in set(map(type, chain.from_iterable(values) if kind == "box" else values)):
+        raise TypeError(key)  # among numbers NumPy takes true for 1
+    column = np.array(values)
     allowed = "i" if kind == "i" else "if"
     if column.dtype.kind not in allowed or column.shape[1:] != ((4,) if kind == "box" else ()):
         raise TypeError(key)

@@ -65,3 +65,13 @@ def test_unknown_choices_are_listed(tmp_path):
         average_precision(truth, found, backend="fast")
     with pytest.raises(ValueError, match="holds 'bbox' detections"):
         average_precision(truth, found, "segm")
+
+
+def test_boxes_may_reach_out_of_their_image(tmp_path):
+    dataset = make_dataset(0, crowd=0.15)
+    entries = make_detections(0, dataset)
+    entries[3]["bbox"][:2] = [-3.5, -1e-7]
+    truth, found = load(tmp_path, dataset, entries)
+    assert found.bbox[3, :2].tolist() == [-3.5, -1e-7]
+    expected = average_precision(truth, found, backend="pycocotools")
+    assert average_precision(truth, found, backend="hotcoco") == pytest.approx(expected, abs=1e-9)

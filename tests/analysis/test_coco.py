@@ -75,10 +75,21 @@ def test_missing_and_truncated_files_are_named(truth, dataset, tmp_path):
         load_detections(write(path, dataset), truth)
 
 
+@pytest.mark.parametrize("content", ["[{", "{}", "[1]", "null", "[null]"])
+def test_a_file_that_is_no_list_of_detections_is_named(truth, tmp_path, content):
+    path = tmp_path / "d.json"
+    path.write_text(content)
+    with pytest.raises(DetectionsError, match=r"d\.json"):
+        load_detections(path, truth)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"image_id": 10**6}, "image_id 1000000 is no image"),
+        ({"image_id": 10**20}, "64 bits"),
+        ({"image_id": 1.0}, "'image_id' is 1.0; it must be an integer"),
+        ({"image_id": True}, "'image_id' is True; it must be an integer"),
         ({"category_id": 999}, "category_id 999 is no category"),
         ({"category_id": 1.5}, "'category_id' is 1.5; it must be an integer"),
         ({"score": float("nan")}, "score nan is not finite"),
@@ -89,7 +100,11 @@ def test_missing_and_truncated_files_are_named(truth, dataset, tmp_path):
         ({"score": None}, "'score' is None"),
         ({"score": 10**400}, "64 bits|must be"),
         ({"bbox": [1, 2, -3, 4]}, "negative size"),
+        ({"bbox": [-1, 2, 3, -4e-3]}, "negative size"),
         ({"bbox": [1, 2, float("nan"), 4]}, "bbox .* is not finite"),
+        ({"bbox": [1, 2, float("-inf"), 4]}, "bbox .* is not finite"),
+        ({"bbox": [1, 2, 3, 4, 5]}, "list of four numbers"),
+        ({"bbox": [1, 2, 3, True]}, "list of four numbers"),
         ({"bbox": [1, 2, 3]}, "list of four numbers"),
         ({"bbox": None}, "list of four numbers"),
     ],
@@ -148,6 +163,8 @@ def test_a_malformed_mask_is_named(dataset, truth, tmp_path, mask, message):
         (lambda d: d["annotations"][2].update(category_id=10**7), "not in categories"),
         (lambda d: d["annotations"][2].update(bbox=[0, 0, -1, 1]), "negative size"),
         (lambda d: d["annotations"][2].update(area=float("nan")), "area"),
+        (lambda d: d["annotations"][2].update(category_id=True), r"annotations\[2\]: 'category_id' is True"),
+        (lambda d: d["annotations"][2].update(bbox=[0, 0, True, 1]), r"annotations\[2\]: 'bbox' is"),
         (lambda d: d["images"][2].update(file_name="../../etc/passwd"), r"images\[2\].*points out of"),
     ],
 )
