@@ -8,6 +8,7 @@ computed afterwards, from all that was written down.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Predictions:
         return self.logits.detach()[self.index].sigmoid().amax(dim=1)
 
 
-class DeferredLossMixin:
+class DeferredLossMixin(ABC):
     """A dense head that computes the losses called ``deferred`` once, over all levels and images.
 
     It comes before the classes of the plain head and of Correlation Loss, which sees the head's own calls as
@@ -82,9 +83,9 @@ class DeferredLossMixin:
             computed["loss_bbox"] = computed["loss_bbox"] + total(losses["loss_bbox"])
         return {name: loss for name, loss in losses.items() if name not in self.deferred} | computed
 
+    @abstractmethod
     def batch_losses(self, batch: Predictions) -> dict[str, Tensor]:
         """The deferred losses by name, scalars."""
-        raise NotImplementedError
 
 
 class CandidateLossMixin:
