@@ -121,7 +121,7 @@ class Trainings:
 
     def iterations(self, variant):
         """Iterations of the newest checkpoint."""
-        found = self.folder.glob(f"results/smoke/runs/*/*/{variant}/*/work/*/iter_*.pth")
+        found = self.folder.glob(f"results/smoke/runs/*/*/{variant}/*/checkpoints/*/iter_*.pth")
         return max((int(path.stem.removeprefix("iter_")) for path in found), default=0)
 
     def halted(self, variant, after):

@@ -36,7 +36,7 @@ rule train:
         settings=MATRIX_SETTINGS,
         # Not an output: Snakemake deletes outputs before each attempt, and a training that was cut off
         # goes on from its checkpoints. The hash keeps a changed config away from stale ones.
-        work_dir=lambda wildcards: f"{RUN}/work/{run_hash(wildcards)}".format(
+        work_dir=lambda wildcards: f"{RUN}/checkpoints/{run_hash(wildcards)}".format(
             **wildcards
         ),
     shell:
