@@ -13,9 +13,10 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from torch import Tensor
 
-from corrloss.data.mini_coco import make_mini_coco
+from corrloss.data.dataset import make_dataset
 from corrloss.engine.overhead import Trained, batches
 from corrloss.suite.configs import resolve
+from corrloss.suite.detectors import load_settings
 from corrloss.suite.runs import Run
 from corrloss.suite.tables import Experiments
 
@@ -29,7 +30,8 @@ def main() -> None:
     print("| detector | its own losses | " + " | ".join(COEFFICIENTS) + " |")
     print("| --- " * (2 + len(COEFFICIENTS)) + "|")
     with tempfile.TemporaryDirectory() as folder:
-        make_mini_coco(Path(folder) / "mini_coco", train_images=400, val_images=2, seed=0)
+        settings = load_settings(ROOT / "experiments" / "datasets" / "mini_coco.py")
+        make_dataset(Path(folder) / settings["folder"], settings["make"])
         for detector in DETECTORS:
             norms = [norms_of(detector, coefficient, Path(folder)) for coefficient in COEFFICIENTS]
             cells = [norms[0][0], *(corr for _, corr in norms)]
