@@ -26,13 +26,13 @@ import yaml
 from corrloss.analysis.ap import average_precision, hotcoco_evaluation
 from corrloss.analysis.bootstrap import Replicates, bootstrap_ap, paired_difference
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
-from corrloss.analysis.coco import load_detections, load_ground_truth
 from corrloss.analysis.correlation import load_positives, rho_cls, rho_img
 from corrloss.analysis.matching import match
 from corrloss.analysis.metrics import metric_names
-from corrloss.suite.matrix import Matrix, Planned
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Experiments, load_table
+from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.plan.matrix import Matrix, Planned
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Experiments, load_table
 from corrloss.tables.build import build_table
 from corrloss.tables.intervals import stored_intervals
 from corrloss.tables.records import read_finished, read_runs, runs_frame
@@ -219,9 +219,9 @@ def make_project(root: Path, records: int) -> tuple[Experiments, list[Run]]:
 
 def write_records(root: Path, runs: list[Run]) -> None:
     rng, names = np.random.default_rng(0), metric_names(masks=True)
-    surroundings = {"device": "cpu", "threads": 1, "versions": {"torch": "1", "mmdet": "2", "numpy": "3"}}
+    environment = {"device": "cpu", "threads": 1, "versions": {"torch": "1", "mmdet": "2", "numpy": "3"}}
     common = {"train_seconds": 60.0, "config_hash": "0" * 12}
-    common["surroundings"] = {"train": surroundings, "predict": surroundings}
+    common["environment"] = {"train": environment, "predict": environment}
     for run in runs:
         folder = run.folder(root)
         folder.mkdir(parents=True)

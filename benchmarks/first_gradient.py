@@ -14,11 +14,11 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from corrloss.data.dataset import make_dataset
-from corrloss.engine.overhead import Trained, batches
-from corrloss.suite.configs import resolve
-from corrloss.suite.detectors import load_settings
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Experiments
+from corrloss.engine.step_timing import Trained, batches
+from corrloss.plan.configs import resolve
+from corrloss.plan.detectors import load_settings
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Experiments
 
 ROOT = Path(__file__).parents[1]
 DETECTORS = ("retinanet", "foveabox", "atss")

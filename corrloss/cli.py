@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from corrloss.errors import CorrLossError
+
 app = typer.Typer(
     help="Commands of CorrLoss Bench. The Snakemake rules call them; most people want `snakemake`.",
     no_args_is_help=True,
@@ -27,7 +29,7 @@ Root = Annotated[Path, typer.Option(help="The project's root.")]
 Gpus = Annotated[int, typer.Option(help="How many GPUs to take where --gpu-lease is given.")]
 GpuLease = Annotated[str, typer.Option(help="Folder of locks: wait for free GPUs and use them alone.")]
 
-Spread = Annotated[str, typer.Option(help="Processes and images: see corrloss.suite.batch.Spread.")]
+BatchPlan = Annotated[str, typer.Option(help="Processes and images: see corrloss.plan.batch_plan.BatchPlan.")]
 
 HERE = Path()
 
@@ -39,14 +41,12 @@ def clear_errors(command: Callable) -> Callable:
     def wrapped(*args, **kwargs):
         try:
             return command(*args, **kwargs)
-        except (ValueError, OSError) as error:
+        except (CorrLossError, OSError) as error:
             advice = ""
             if getattr(error, "errno", None) == errno.ENOSPC:
-                advice = (
-                    ". Make room and start again: what is finished is kept, trainings go on where they were"
-                )
-            elif type(error) in (ValueError, OSError):
-                raise  # not one of our own kinds: a defect, and its traceback is needed
+                advice = ". Make room and start again: finished runs are kept, trainings resume"
+            elif not isinstance(error, CorrLossError) and error.filename is None:
+                raise  # no file to name: a defect, and its traceback is needed
             print(f"error: {error}{advice}", file=sys.stderr)
             raise typer.Exit(1) from error
 
@@ -57,10 +57,10 @@ def leased(gpus: int, folder: str) -> contextlib.AbstractContextManager:
     """GPUs of this machine for one job alone, where a folder of locks is given."""
     from corrloss.engine.lease import lease
 
-    return lease(Path(folder), gpus, say) if folder else contextlib.nullcontext()
+    return lease(Path(folder), gpus, log) if folder else contextlib.nullcontext()
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Show one line of progress at once, past the redirection of what libraries print."""
     print(line, file=sys.__stdout__, flush=True)
 
@@ -70,7 +70,7 @@ def say(line: str) -> None:
 def make_data(dataset: str, data_root: DataRoot, root: Root = HERE) -> None:
     """Make an embedded (synthetic) data set."""
     from corrloss.data.dataset import make_dataset
-    from corrloss.suite.detectors import load_settings
+    from corrloss.plan.detectors import load_settings
 
     settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
     make_dataset(data_root / settings["folder"], settings["make"])
@@ -86,7 +86,7 @@ def download(
 ) -> None:
     """Fetch a published data set; goes on where an earlier call stopped. Cityscapes asks for your login."""
     from corrloss.data.download import PARTS, DownloadError, download_cityscapes, download_coco
-    from corrloss.suite.detectors import load_settings
+    from corrloss.plan.detectors import load_settings
 
     if dataset not in (*PARTS, "cityscapes"):
         raise DownloadError(f"{dataset!r} cannot be fetched; choose one of {', '.join(PARTS)}, cityscapes")
@@ -127,13 +127,13 @@ def convert_cityscapes(
 def check_data(
     dataset: str,
     data_root: DataRoot,
-    report: Annotated[Path, typer.Option(help="Where counts and stated repairs go.")],
+    report: Annotated[Path, typer.Option(help="Where counts and stated warnings go.")],
     root: Root = HERE,
 ) -> None:
     """Check a data set, every image and annotation, before anything is trained on it."""
     from corrloss.data.dataset import check_dataset
     from corrloss.files import write_json
-    from corrloss.suite.detectors import load_settings
+    from corrloss.plan.detectors import load_settings
 
     settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
     write_json(report, check_dataset(data_root / settings["folder"], settings))
@@ -149,23 +149,23 @@ def resolve(
     config: Annotated[Path, typer.Option(help="Where the config goes.")],
     config_hash: Annotated[str, typer.Option(help="Hash that it must have: that of the plan.")] = "",
     root: Root = HERE,
-    spread: Spread = "",
+    spread: BatchPlan = "",
 ) -> None:
     """Write the resolved config of one run."""
-    from corrloss.files import written_aside
-    from corrloss.suite import batch
-    from corrloss.suite.configs import dump
-    from corrloss.suite.matrix import plan_run
-    from corrloss.suite.schema import ExperimentError
+    from corrloss.files import atomic_write
+    from corrloss.plan import batch_plan
+    from corrloss.plan.configs import dump
+    from corrloss.plan.matrix import plan_run
+    from corrloss.plan.schema import ExperimentError
 
-    planned = plan_run(root, scale, data_root, results, run, batch.Spread.parse(spread))
+    planned = plan_run(root, scale, data_root, results, run, batch_plan.BatchPlan.parse(spread))
     if config_hash not in ("", planned.hash):
         raise ExperimentError(
             f"{run}: experiments/ or the code of the loss changed since this was planned (hash "
             f"{config_hash}, now {planned.hash}); run snakemake again"
         )
-    with written_aside(config) as aside:
-        aside.write_text(dump(planned.config), encoding="utf-8")
+    with atomic_write(config) as temporary:
+        temporary.write_text(dump(planned.config), encoding="utf-8")
 
 
 @app.command()
@@ -188,12 +188,12 @@ def train(
         from corrloss.engine.train import Places  # not earlier: what it imports asks CUDA for devices
         from corrloss.engine.train import train as train_run
 
-        train_run(Places(config, work_dir, weights, report), say)
+        train_run(Places(config, work_dir, weights, report), log)
         if detections is not None:
             from corrloss.engine.predict import predict as predict_run
 
             prediction = prediction or detections.with_name("prediction.json")
-            predict_run(config, weights, report, detections, prediction, say, detections.parent)
+            predict_run(config, weights, report, detections, prediction, log, detections.parent)
 
 
 @app.command()
@@ -214,7 +214,7 @@ def predict(
     with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
         from corrloss.engine.predict import predict as predict_run  # not earlier, as in train
 
-        predict_run(config, weights, training, detections, report, say, candidates=detections.parent)
+        predict_run(config, weights, training, detections, report, log, candidates=detections.parent)
 
 
 @app.command()
@@ -232,13 +232,13 @@ def predict_test_dev(
 ) -> None:
     """Detect objects in images without ground truth and pack them for the evaluation server."""
     with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
-        from corrloss.engine.test_dev import TrainedRun  # not earlier, as in train
-        from corrloss.engine.test_dev import predict_test_dev as predict_and_pack
-        from corrloss.suite.detectors import load_settings
+        from corrloss.engine.evaluation_server import TrainedRun  # not earlier, as in train
+        from corrloss.engine.evaluation_server import predict_test_dev as predict_and_pack
+        from corrloss.plan.detectors import load_settings
 
         settings = load_settings(root / "experiments" / "datasets" / f"{dataset}.py")
-        packed = predict_and_pack(TrainedRun(config, weights, training), settings, data_root, folder, say)
-    say(f"{packed}: for the evaluation server; the AP of test-dev is the server's to say")
+        packed = predict_and_pack(TrainedRun(config, weights, training), settings, data_root, folder, log)
+    log(f"{packed}: for the evaluation server; the AP of test-dev is the server's to say")
 
 
 @app.command()
@@ -259,7 +259,7 @@ def evaluate(
     from corrloss.engine.lock import exclusive
     from corrloss.files import write_json
 
-    with exclusive(folder, say):
+    with exclusive(folder, log):
         write_replicates(folder, annotations)
         write_json(record, make_record(run, config_hash, folder, annotations, ap))
 
@@ -267,26 +267,26 @@ def evaluate(
 @app.command()
 @clear_errors
 def collect(
-    scale: Scale, data_root: DataRoot, results: Results, out: Path, root: Root = HERE, spread: Spread = ""
+    scale: Scale, data_root: DataRoot, results: Results, out: Path, root: Root = HERE, spread: BatchPlan = ""
 ) -> None:
     """Gather the records of all finished runs of a scale into runs.csv."""
-    from corrloss.files import written_aside
-    from corrloss.suite import batch
-    from corrloss.suite.matrix import load_matrix
+    from corrloss.files import atomic_write
+    from corrloss.plan import batch_plan
+    from corrloss.plan.matrix import load_matrix
     from corrloss.tables.records import read_finished, runs_frame
 
-    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
+    matrix = load_matrix(root, scale, data_root, results, batch_plan.BatchPlan.parse(spread))
     frame = runs_frame(read_finished(matrix, results))
-    with written_aside(out) as aside:
-        frame.to_csv(aside, index=False, float_format="%.6g")
+    with atomic_write(out) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")
 
 
 @app.command()
 @clear_errors
 def table(name: str, scale: Scale, runs: Annotated[Path, Existing], out: Path, root: Root = HERE) -> None:
     """Make one table from runs.csv, as CSV and, beside it, Markdown and LaTeX."""
-    from corrloss.files import written_aside
-    from corrloss.suite.tables import Experiments, load_table
+    from corrloss.files import atomic_write
+    from corrloss.plan.table_files import Experiments, load_table
     from corrloss.tables.build import build_table
     from corrloss.tables.intervals import stored_intervals
     from corrloss.tables.records import read_runs
@@ -297,11 +297,11 @@ def table(name: str, scale: Scale, runs: Annotated[Path, Existing], out: Path, r
     plan = load_table(experiments, name, scale)
     reference = load_reference(experiments.folder / "reference" / "paper.csv")
     frame = build_table(plan, read_runs(runs), reference, stored_intervals(runs.parent.parent))
-    with written_aside(out) as aside:
-        frame.to_csv(aside, index=False, float_format="%.6g")
+    with atomic_write(out) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")
     for suffix, to_text in ((".md", to_markdown), (".tex", to_latex)):
-        with written_aside(out.with_suffix(suffix)) as aside:
-            aside.write_text(to_text(frame, plan.title, scale), encoding="utf-8")
+        with atomic_write(out.with_suffix(suffix)) as temporary:
+            temporary.write_text(to_text(frame, plan.title, scale), encoding="utf-8")
 
 
 @app.command()
@@ -315,11 +315,11 @@ def report(
     root: Root = HERE,
 ) -> None:
     """Make one page, which opens anywhere, from the tables of a scale and what its runs left."""
-    from corrloss.files import written_aside
+    from corrloss.files import atomic_write
+    from corrloss.plan.detectors import read_settings
+    from corrloss.plan.table_files import Experiments
     from corrloss.report.page import render
     from corrloss.report.results import load_data_set, load_runs, load_tables
-    from corrloss.suite.detectors import read_settings
-    from corrloss.suite.tables import Experiments
 
     experiments = Experiments(root)
     tables = load_tables(experiments, scale, results / scale / "tables")
@@ -327,8 +327,8 @@ def report(
     names = sorted({run.run.dataset for run in finished})
     settings = {name: read_settings(experiments, "dataset", name, results / ".cache") for name in names}
     data = {name: load_data_set(data_root, settings[name]) for name in names}
-    with written_aside(out) as aside:
-        aside.write_text(render(scale, tables, finished, data), encoding="utf-8")
+    with atomic_write(out) as temporary:
+        temporary.write_text(render(scale, tables, finished, data), encoding="utf-8")
 
 
 @app.command()
@@ -338,15 +338,15 @@ def cost(
     data_root: DataRoot,
     results: Results,
     root: Root = HERE,
-    spread: Spread = "",
+    spread: BatchPlan = "",
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that train side by side; 0: those of one run.")] = 0,
 ) -> None:
     """Print what each table costs: GPU hours, days, disk; from finished runs where there are any."""
-    from corrloss.suite import batch
-    from corrloss.suite.matrix import load_matrix
+    from corrloss.plan import batch_plan
+    from corrloss.plan.matrix import load_matrix
     from corrloss.tables import cost as costs
 
-    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
+    matrix = load_matrix(root, scale, data_root, results, batch_plan.BatchPlan.parse(spread))
     seconds = costs.load_seconds(root / "experiments" / "reference" / "seconds.csv")
     gpus = gpus or max(planned.config["bench"]["gpus"] or 1 for planned in matrix.planned.values())
     print(costs.to_text(matrix, costs.run_costs(matrix, seconds, results), gpus))
@@ -361,7 +361,7 @@ def overhead(
     results: Results,
     out: Path,
     root: Root = HERE,
-    spread: Spread = "",
+    spread: BatchPlan = "",
     steps: Annotated[int, typer.Option(min=2, help="Training steps of each model that are timed.")] = 40,
     gpus: Gpus = 0,
     gpu_lease: GpuLease = "",
@@ -371,36 +371,36 @@ def overhead(
 
     import pandas as pd
 
-    from corrloss.files import written_aside
-    from corrloss.suite import batch
-    from corrloss.suite.matrix import load_matrix
+    from corrloss.files import atomic_write
+    from corrloss.plan import batch_plan
+    from corrloss.plan.matrix import load_matrix
     from corrloss.tables.overhead import overhead_rows, to_markdown
     from corrloss.tables.reference import load_reference
 
-    matrix = load_matrix(root, scale, data_root, results, batch.Spread.parse(spread))
+    matrix = load_matrix(root, scale, data_root, results, batch_plan.BatchPlan.parse(spread))
     plan = matrix.tables[name]
     reference = load_reference(root / "experiments" / "reference" / "paper.csv")
     rows = []
     with leased(gpus, gpu_lease), contextlib.redirect_stdout(sys.stderr):
-        from corrloss.engine.overhead import clock, measure  # not earlier, as in train
+        from corrloss.engine.step_timing import clock, measure  # not earlier, as in train
 
         for _, group in itertools.groupby(plan.runs, key=lambda run: run.detector):
             runs = list(group)
-            timings = measure([matrix.planned[run.name].config for run in runs], steps, say)
+            timings = measure([matrix.planned[run.name].config for run in runs], steps, log)
             rows += overhead_rows(runs, timings, reference)
         timed = clock()
     frame = pd.DataFrame(rows)
-    with written_aside(out) as aside:
-        frame.to_csv(aside, index=False, float_format="%.6g")
-    with written_aside(out.with_suffix(".md")) as aside:
-        aside.write_text(to_markdown(frame, plan.title, timed), encoding="utf-8")
+    with atomic_write(out) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")
+    with atomic_write(out.with_suffix(".md")) as temporary:
+        temporary.write_text(to_markdown(frame, plan.title, timed), encoding="utf-8")
 
 
 @app.command()
 @clear_errors
 def show(scale: Scale = "mini", results: Results = Path("results"), root: Root = HERE) -> None:
     """Print the main tables of a scale, and where runs.csv and all tables are."""
-    from corrloss.suite.tables import Experiments
+    from corrloss.plan.table_files import Experiments
     from corrloss.tables.show import WIDTH
     from corrloss.tables.show import show as show_tables
 

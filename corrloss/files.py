@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from corrloss.errors import CorrLossError
 
-def leaves_folder(name: str) -> bool:
+
+def escapes_root(name: str) -> bool:
     """Whether a file name from a data set or an archive may lead out of the folder that it is of.
 
-    >>> [leaves_folder(name) for name in ("a/b.png", "./b.png", "a/c:b.png")]
+    >>> [escapes_root(name) for name in ("a/b.png", "./b.png", "a/c:b.png")]
     [False, False, False]
-    >>> [leaves_folder(name) for name in ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")]
+    >>> [escapes_root(name) for name in ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")]
     [True, True, True, True, True]
     """
     name = name.replace("\\", "/")
@@ -24,7 +26,7 @@ def leaves_folder(name: str) -> bool:
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to, and rename it into place if the block succeeds.
 
     Args:
@@ -34,15 +36,15 @@ def written_aside(path: Path) -> Iterator[Path]:
         Where to write it; removed again if the block fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield aside
-        aside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-class StageReportError(ValueError):
+class StageReportError(CorrLossError):
     """The report that a stage wrote of its work is missing or damaged; the message names it."""
 
 
@@ -71,5 +73,5 @@ def read_report(path: Path, keys: Iterable[str] = ()) -> dict:
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON, indented, whole or not at all."""
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from corrloss._distributed import gather_positives, is_distributed
 from corrloss.coefficients import COEFFICIENTS, check_pairs, connected_zero, correlate, correlate_groups
+from corrloss.distributed import gather_positives, is_distributed
 from corrloss.ranks import check_strength, is_number
 
 SCOPES = ("batch", "level", "image")

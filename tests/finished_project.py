@@ -10,10 +10,10 @@ import yaml
 
 from corrloss.analysis.record import make_record
 from corrloss.data.mini_coco import make_mini_coco
-from corrloss.files import written_aside
+from corrloss.files import atomic_write
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Experiments, load_table
 from corrloss.report.results import load_data_set, load_runs, load_tables
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Experiments, load_table
 from corrloss.tables.build import build_table
 from corrloss.tables.records import read_record, runs_frame
 from corrloss.tables.reference import load_reference
@@ -78,8 +78,8 @@ def make_project(root: Path) -> Project:
 
 
 def _write(path: Path, frame) -> None:
-    with written_aside(path) as aside:
-        frame.to_csv(aside, index=False, float_format="%.6g")
+    with atomic_write(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def _finish(project: Project, run: Run, seed: int) -> dict:
@@ -108,12 +108,12 @@ def _finish(project: Project, run: Run, seed: int) -> dict:
         iou=(0.3 + 0.7 * ious).astype(np.float32),
         min_iou=0.3,
     )
-    surroundings = {"machine": HOSTILE}
+    environment = {"machine": HOSTILE}
     terms = {"loss": 2.0, "loss_cls": 1.5, HOSTILE: 0.5}
     curve = [{"iteration": 10 * i, **{name: value / i for name, value in terms.items()}} for i in range(1, 6)]
     training = {"train_seconds": 9.0, "iterations": 50, "resumes": 0, "peak_memory_mb": 1, "curve": curve}
-    (folder / "training.json").write_text(json.dumps({**training, "surroundings": surroundings}))
-    prediction = {"predict_seconds": 1.0, "surroundings": surroundings}
+    (folder / "training.json").write_text(json.dumps({**training, "environment": environment}))
+    prediction = {"predict_seconds": 1.0, "environment": environment}
     (folder / "prediction.json").write_text(json.dumps(prediction))
     record = make_record(run.name, "0" * 12, folder, annotations)
     (folder / "record.json").write_text(json.dumps(record))

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from corrloss.cli import app
-from corrloss.suite.matrix import load_matrix
-from corrloss.suite.schema import ExperimentError
+from corrloss.plan.matrix import load_matrix
+from corrloss.plan.schema import ExperimentError
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (

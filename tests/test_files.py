@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from corrloss.files import write_json, written_aside
+from corrloss.files import atomic_write, write_json
 
 
 def left(folder):
@@ -12,10 +12,10 @@ def left(folder):
 
 def test_a_file_appears_whole_at_the_end(tmp_path):
     path = tmp_path / "new" / "folder" / "file.txt"
-    with written_aside(path) as aside:
-        aside.write_text("half")
-        assert not path.exists() and aside.parent == path.parent  # a rename within one file system
-        aside.write_text("whole")
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists() and temporary.parent == path.parent  # a rename within one file system
+        temporary.write_text("whole")
     assert path.read_text() == "whole"
     assert left(path.parent) == ["file.txt"]
 
@@ -23,8 +23,8 @@ def test_a_file_appears_whole_at_the_end(tmp_path):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_failure_leaves_nothing_new(tmp_path, error):
     path = tmp_path / "file.txt"
-    with pytest.raises(error), written_aside(path) as aside:
-        aside.write_text("half")
+    with pytest.raises(error), atomic_write(path) as temporary:
+        temporary.write_text("half")
         raise error
     assert left(tmp_path) == []
 
@@ -32,14 +32,14 @@ def test_a_failure_leaves_nothing_new(tmp_path, error):
 def test_a_failure_leaves_the_old_file_as_it_was(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(ValueError, match="oh"), written_aside(path) as aside:
-        aside.write_text("half of the new")
+    with pytest.raises(ValueError, match="oh"), atomic_write(path) as temporary:
+        temporary.write_text("half of the new")
         raise ValueError("oh")
     assert path.read_text() == "old" and left(tmp_path) == ["file.txt"]
 
 
 def test_a_file_that_was_not_written_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), written_aside(tmp_path / "file.txt"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "file.txt"):
         pass
     assert left(tmp_path) == []
 
@@ -59,8 +59,8 @@ def test_what_was_there_is_replaced_and_never_half_there(tmp_path):
     reader.start()
     for _ in range(50):
         for text in sorted(texts):
-            with written_aside(path) as aside:
-                aside.write_text(text)
+            with atomic_write(path) as temporary:
+                temporary.write_text(text)
     done.set()
     reader.join()
     assert seen <= texts and path.read_text() == "b" * 100_000

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from corrloss.analysis.coco import IOU_TYPES, Detections, GroundTruth, IouType
+from corrloss.coco.reading import IOU_TYPES, Detections, GroundTruth, IouType
 
 Backend = Literal["pycocotools", "hotcoco"]
 #: The twelve figures in the order of both tools' `stats`.

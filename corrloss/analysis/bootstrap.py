@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from corrloss.analysis.coco import Detections, GroundTruth, positions
 from corrloss.analysis.matching import AREAS, THRESHOLDS, Matches, match
+from corrloss.coco.reading import Detections, GroundTruth, positions
+from corrloss.errors import CorrLossError
 
 METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 #: COCO's recall points, to the last bit: 0.57 is a little above 57 / 100 here as there.
@@ -34,7 +35,7 @@ N_REPLICATES = 1000
 CHUNK = 100
 
 
-class ReplicatesError(ValueError):
+class ReplicatesError(CorrLossError):
     """Stored replicates are unusable, or cannot be compared; the message says which and what to do."""
 
 

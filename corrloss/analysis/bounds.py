@@ -1,6 +1,6 @@
 """What AP would be if scores ranked the positives perfectly, or in reverse.
 
-Boxes and classes stay; only the scores of the positives are dealt out anew: within a class after
+Boxes and classes stay; only the scores of the positives are reassigned: within a class after
 post-processing (here), within an image before it (the predict stage, which then runs the detector's own
 post-processing again and stores `detections_best` and `detections_worst`).
 """
@@ -9,15 +9,15 @@ from typing import Literal
 
 import numpy as np
 
-from corrloss.analysis.coco import Detections
 from corrloss.analysis.correlation import POSITIVE_IOU, true_positives
 from corrloss.analysis.matching import Matches
+from corrloss.coco.reading import Detections
 
 Order = Literal["best", "worst"]
 ORDERS = ("best", "worst")
 
 
-def redeal(scores: np.ndarray, ious: np.ndarray, groups: np.ndarray, order: Order) -> np.ndarray:
+def reassign_scores(scores: np.ndarray, ious: np.ndarray, groups: np.ndarray, order: Order) -> np.ndarray:
     """Deal the scores of each group out anew, by the rank of the IoUs.
 
     Args:
@@ -33,8 +33,8 @@ def redeal(scores: np.ndarray, ious: np.ndarray, groups: np.ndarray, order: Orde
     Raises:
         ValueError: an unknown order, or arrays of different lengths.
 
-    >>> redeal(np.array([0.9, 0.5, 0.7]), np.array([0.6, 0.8, 0.7]), np.zeros(3, int), "best").tolist()
-    [0.5, 0.9, 0.7]
+    >>> reassign_scores(np.array([0.9, 0.5]), np.array([0.6, 0.8]), np.zeros(2, int), "best").tolist()
+    [0.5, 0.9]
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; choose one of {', '.join(ORDERS)}.")
@@ -43,9 +43,9 @@ def redeal(scores: np.ndarray, ious: np.ndarray, groups: np.ndarray, order: Orde
             f"{len(scores)} scores, {len(ious)} IoUs and {len(groups)} groups; give one of each."
         )
     sign = -1 if order == "best" else 1
-    dealt = np.empty_like(scores)
-    dealt[np.lexsort((sign * ious, groups))] = scores[np.lexsort((-scores, groups))]
-    return dealt
+    reassigned = np.empty_like(scores)
+    reassigned[np.lexsort((sign * ious, groups))] = scores[np.lexsort((-scores, groups))]
+    return reassigned
 
 
 def bound_after_nms(
@@ -65,5 +65,5 @@ def bound_after_nms(
     rows, iou = true_positives(matches, threshold)
     chosen = matches.detection[rows]
     score = detections.score.copy()
-    score[chosen] = redeal(score[chosen], iou, matches.category[rows], order)
+    score[chosen] = reassign_scores(score[chosen], iou, matches.category[rows], order)
     return detections.with_scores(score)

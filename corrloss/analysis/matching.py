@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from corrloss.analysis.coco import Detections, GroundTruth, positions
+from corrloss.coco.reading import Detections, GroundTruth, positions
 
 #: COCO's ten IoU thresholds.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from corrloss.analysis.ap import METRICS, Backend, average_precision
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
-from corrloss.analysis.coco import Detections, GroundTruth, load_detections, load_ground_truth
 from corrloss.analysis.correlation import (
     POSITIVE_IOU,
     SWEEP,
@@ -18,8 +17,9 @@ from corrloss.analysis.correlation import (
     rho_img,
     sweep,
 )
-from corrloss.analysis.errors import OLRP, TIDE, optimal_lrp, tide_errors
 from corrloss.analysis.matching import match
+from corrloss.analysis.tide import OLRP, TIDE, optimal_lrp, tide_errors
+from corrloss.coco.reading import Detections, GroundTruth, load_detections, load_ground_truth
 
 RHO = ("rho_cls", "rho_img")
 BOXES = "detections.bbox.json"

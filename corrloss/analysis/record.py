@@ -8,12 +8,12 @@ from pathlib import Path
 
 from corrloss.analysis.ap import Backend
 from corrloss.analysis.bootstrap import bootstrap_ap, unknown_replicates
-from corrloss.analysis.coco import load_detections, load_ground_truth
 from corrloss.analysis.metrics import MASKS, metric_names, run_metrics
-from corrloss.files import read_report, written_aside
+from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.files import atomic_write, read_report
 
-OF_TRAINING = ("train_seconds", "peak_memory_mb", "iterations", "resumes", "surroundings")
-OF_PREDICTION = ("predict_seconds", "surroundings")
+OF_TRAINING = ("train_seconds", "peak_memory_mb", "iterations", "resumes", "environment")
+OF_PREDICTION = ("predict_seconds", "environment")
 
 
 def make_record(
@@ -32,7 +32,7 @@ def make_record(
 
     Returns:
         ``run, seed, config_hash, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
-        surroundings, iterations, resumes, commit, date``, and ``failed``, the reason, where the training
+        environment, iterations, resumes, commit, date``, and ``failed``, the reason, where the training
         failed.
 
     Raises:
@@ -57,7 +57,7 @@ def make_record(
         "peak_memory_mb": training["peak_memory_mb"],
         "iterations": training["iterations"],
         "resumes": training["resumes"],
-        "surroundings": {"train": training["surroundings"], "predict": prediction["surroundings"]},
+        "environment": {"train": training["environment"], "predict": prediction["environment"]},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **({} if failed is None else {"failed": failed}),
@@ -88,7 +88,7 @@ def write_replicates(folder: Path, annotations: Path) -> None:
                 replicates = unknown_replicates(len(ground_truth.image_ids))
             else:
                 replicates = bootstrap_ap(ground_truth, load_detections(detections, ground_truth, iou_type))
-            with written_aside(folder / replicates_file(iou_type)) as aside, aside.open("wb") as file:
+            with atomic_write(folder / replicates_file(iou_type)) as temporary, temporary.open("wb") as file:
                 replicates.save(file)
 
 

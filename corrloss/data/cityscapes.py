@@ -14,8 +14,8 @@ from PIL import Image
 from pycocotools import mask as rle
 from tqdm import tqdm
 
-from corrloss.data.findings import DataSetError
-from corrloss.files import written_aside
+from corrloss.coco.findings import DataSetError
+from corrloss.files import atomic_write
 
 CLASSES = tuple(label for label in labels if label.hasInstances and not label.ignoreInEval)
 """The eight classes evaluated by instance, in the order of mmdet's `CityscapesDataset`."""
@@ -114,7 +114,7 @@ def convert_cityscapes(
         "annotations": annotations,
         "categories": [{"id": c.id, "name": c.name, "supercategory": c.category} for c in CLASSES],
     }
-    with written_aside(Path(output)) as aside, open(aside, "w") as file:
+    with atomic_write(Path(output)) as temporary, open(temporary, "w") as file:
         json.dump(document, file)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corrloss.data.check import DataSetError, check_coco
+from corrloss.coco.check import DataSetError, check_coco
 from corrloss.data.mini_cityscapes import make_mini_cityscapes
 from corrloss.data.mini_coco import make_mini_coco
 
@@ -28,11 +28,11 @@ def check_dataset(folder: Path, settings: dict) -> dict:
     Args:
         folder: Folder of the data set.
         settings: Its file in ``experiments/datasets``: ``train`` and ``test`` with ``ann_file`` and
-            ``img``, and optionally ``expected`` (a key of ``corrloss.data.check.PUBLISHED``);
+            ``img``, and optionally ``expected`` (a key of ``corrloss.coco.check.PUBLISHED``);
             ``check_images`` says whether ``all`` images are decoded or a ``sample``.
 
     Returns:
-        Counts and stated repairs of both parts, for the record.
+        Counts and stated warnings of both parts, for the record.
 
     Raises:
         DataSetError: Anything is wrong; the message lists all of it, with file and entry.
@@ -54,7 +54,7 @@ def check_dataset(folder: Path, settings: dict) -> dict:
     return {
         part: {
             "counts": report.counts,
-            "repairs": {kind: found.count for kind, found in report.repairs.items()},
+            "warnings": {kind: found.count for kind, found in report.warnings.items()},
         }
         for part, report in reports.items()
     }

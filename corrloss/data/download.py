@@ -17,13 +17,14 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from corrloss.files import leaves_folder, write_json, written_aside
+from corrloss.errors import CorrLossError
+from corrloss.files import atomic_write, escapes_root, write_json
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
 
 
-class DownloadError(OSError):
+class DownloadError(CorrLossError):
     """A file cannot be fetched, or is not the one that was published; the message says what to do."""
 
 
@@ -313,7 +314,7 @@ def unpack(archive: Path, root: Path, *, progress: bool = True) -> list[str]:
             root.mkdir(parents=True, exist_ok=True)
             _ask_for_room(root / archive.name, sum(member.file_size for member in todo))
             for member in tqdm(todo, f"unpacking {archive.name}", unit="file", disable=not progress):
-                with written_aside(root / member.filename) as aside, open(aside, "wb") as file:
+                with atomic_write(root / member.filename) as temporary, open(temporary, "wb") as file:
                     shutil.copyfileobj(opened.open(member), file, _CHUNK)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
         raise DownloadError(f"{archive} is damaged: {problem}. Remove it and fetch it again.") from problem
@@ -321,7 +322,7 @@ def unpack(archive: Path, root: Path, *, progress: bool = True) -> list[str]:
 
 
 def _refuse_unsafe(member: zipfile.ZipInfo, archive: Path) -> None:
-    if stat.S_ISLNK(member.external_attr >> 16) or leaves_folder(member.filename):
+    if stat.S_ISLNK(member.external_attr >> 16) or escapes_root(member.filename):
         raise DownloadError(f"{archive} holds {member.filename!r}, which points out of its folder: refused")
 
 

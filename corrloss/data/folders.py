@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 
 @contextmanager
-def made_aside(root: Path, is_ours: Callable[[PurePosixPath], bool]) -> Iterator[Path]:
+def atomic_folder(root: Path, is_ours: Callable[[PurePosixPath], bool]) -> Iterator[Path]:
     """Give a new folder beside `root` to fill, and put it in the place of `root` if the block succeeds.
 
     What was in `root` is removed, unless it holds a file that is not ours: then nothing is touched.
@@ -32,10 +32,10 @@ def made_aside(root: Path, is_ours: Callable[[PurePosixPath], bool]) -> Iterator
                 " move it away or choose another folder"
             )
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as aside:
-        new = Path(aside) / "new"
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
+        new = Path(temporary) / "new"
         new.mkdir()
         yield new
         if root.exists():
-            os.rename(root, Path(aside) / "old")  # goes with the temporary folder
+            os.rename(root, Path(temporary) / "old")  # goes with the temporary folder
         os.rename(new, root)

@@ -14,7 +14,7 @@ import numpy as np
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image, ImageDraw
 
-from corrloss.data.folders import made_aside
+from corrloss.data.folders import atomic_folder
 
 VERSION = 1
 """Raise it with every change of the generator: it is part of the manifest, so old sets are remade."""
@@ -132,7 +132,7 @@ def make_mini_cityscapes(root: Path, *, train_images: int = 240, val_images: int
     }
     if _is_made(root, recipe):
         return
-    with made_aside(root, _is_ours) as new:
+    with atomic_folder(root, _is_ours) as new:
         for split, count in recipe["images"].items():
             for index in range(count):
                 _write_image(new, seed, split, index)

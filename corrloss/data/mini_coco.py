@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from corrloss.data.folders import made_aside
-from corrloss.data.masks import mask_to_polygons, mask_to_rle
+from corrloss.coco.masks import mask_to_polygons, mask_to_rle
+from corrloss.data.folders import atomic_folder
 
 VERSION = 2
 """Raise it with every change of the generator: it is part of the annotations, so old sets are remade."""
@@ -119,7 +119,7 @@ def make_mini_coco(root: Path, *, train_images: int = 400, val_images: int = 200
     counts = {"train": train_images, "val": val_images}
     if all(_is_made(root, split, count, seed) for split, count in counts.items()):
         return
-    with made_aside(root, _is_ours) as new:
+    with atomic_folder(root, _is_ours) as new:
         for split, count in counts.items():
             _write_split(new, split, count, seed)
 

@@ -19,11 +19,11 @@ from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from corrloss.analysis.bounds import ORDERS, redeal
-from corrloss.analysis.coco import GroundTruth
+from corrloss.analysis.bounds import ORDERS, reassign_scores
 from corrloss.analysis.correlation import POSITIVE_IOU
+from corrloss.coco.reading import GroundTruth
 from corrloss.engine.postprocessing import Again, Candidates, Outcome, watched_post_processing
-from corrloss.files import written_aside
+from corrloss.files import atomic_write
 
 #: Lowest IoU of a positive that is kept, below POSITIVE_IOU so that the threshold can be varied later.
 MIN_IOU = 0.3
@@ -118,7 +118,7 @@ class CandidateKeeper:
 
         chosen = np.flatnonzero(iou >= POSITIVE_IOU)
         for order in ORDERS:
-            dealt = redeal(score[chosen], iou[chosen], np.zeros(len(chosen), dtype=int), order)
+            dealt = reassign_scores(score[chosen], iou[chosen], np.zeros(len(chosen), dtype=int), order)
             bound = outcome
             if not np.array_equal(dealt, score[chosen]):
                 scores = candidates.scores.clone()
@@ -170,11 +170,11 @@ def write_candidates(folder: Path, positives: list[np.ndarray], bounds: dict[str
         bounds: Detections in COCO's result format, by the order of their scores.
     """
     columns = np.concatenate([np.empty(0, _COLUMNS), *positives])
-    with written_aside(folder / POSITIVES) as aside, aside.open("wb") as file:
+    with atomic_write(folder / POSITIVES) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, min_iou=MIN_IOU, **{name: columns[name] for name in _COLUMNS.names})
     for order, name in BOUNDS.items():
-        with written_aside(folder / name) as aside:
-            aside.write_text("[" + ",\n".join(map(json.dumps, bounds[order])) + "]\n", encoding="utf-8")
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text("[" + ",\n".join(map(json.dumps, bounds[order])) + "]\n", encoding="utf-8")
 
 
 def truths_by_image(ground_truth: GroundTruth, category_ids: np.ndarray) -> dict[int, Truth]:

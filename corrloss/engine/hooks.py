@@ -22,15 +22,15 @@ class ProgressHook(Hook):
 
     Args:
         run: Name of the run.
-        say: Takes one line of text.
+        log: Takes one line of text.
         seconds: Least time between two lines.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, run: str, say: Callable[[str], None], seconds: float = REPORT_SECONDS) -> None:
+    def __init__(self, run: str, log: Callable[[str], None], seconds: float = REPORT_SECONDS) -> None:
         self.run = run
-        self.say = say
+        self.log = log
         self.seconds = seconds
 
     def before_train(self, runner: Runner) -> None:
@@ -46,7 +46,7 @@ class ProgressHook(Hook):
         self._last = now
         left = (now - self._start) / (done - self._first) * (runner.max_iters - done)
         loss = float(outputs["loss"].detach())
-        self.say(
+        self.log(
             f"{self.run}  iteration {done}/{runner.max_iters} ({done / runner.max_iters:.0%})  "
             f"loss {loss:.3f}  {_clock(left)} to go"
         )

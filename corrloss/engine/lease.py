@@ -18,17 +18,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from corrloss.errors import CorrLossError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 1.0
 
 
-class LeaseError(ValueError):
+class LeaseError(CorrLossError):
     """More GPUs are asked for than there are to choose from."""
 
 
 @contextmanager
 def lease(
-    folder: Path, count: int, say: Callable[[str], None], poll: float = POLL_SECONDS
+    folder: Path, count: int, log: Callable[[str], None], poll: float = POLL_SECONDS
 ) -> Iterator[list[str]]:
     """Wait for free GPUs, and let this process and its children see them alone while the block runs.
 
@@ -39,7 +41,7 @@ def lease(
     Args:
         folder: Folder of the locks, on a disk of this machine and the same for all jobs that share its GPUs.
         count: GPUs to take; 0 takes none and changes nothing.
-        say: Told once if there is to be waited.
+        log: Told once if there is to be waited.
         poll: Seconds between two looks.
 
     Yields:
@@ -61,7 +63,7 @@ def lease(
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)  # the users of a machine share its GPUs
     with ExitStack() as held:
-        ids = _wait_for(folder, gpus, count, held, say, poll)
+        ids = _wait_for(folder, gpus, count, held, log, poll)
         held.enter_context(_environment({VISIBLE: ",".join(ids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}))
         yield ids
 
@@ -86,7 +88,7 @@ def _known() -> dict[str, str]:
 
 
 def _wait_for(
-    folder: Path, gpus: list[str], count: int, held: ExitStack, say: Callable[[str], None], poll: float
+    folder: Path, gpus: list[str], count: int, held: ExitStack, log: Callable[[str], None], poll: float
 ) -> list[str]:
     known = _known()  # one GPU has one lock, whether a pool names it by its number or its UUID
     locks = {name: _lock(folder, f"gpu-{known.get(name, name)}") for name in gpus}
@@ -99,7 +101,7 @@ def _wait_for(
                     held.enter_context(taken.pop_all())
                     return ids
             if not told:
-                say(f"waiting for {count} free of the GPUs {', '.join(gpus)} ({folder})")
+                log(f"waiting for {count} free of the GPUs {', '.join(gpus)} ({folder})")
                 told = True
             time.sleep(poll)
 

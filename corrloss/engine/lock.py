@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def exclusive(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder's lock while the block runs; the system releases it when the process dies.
 
     While another process holds it, such as a training that outlived its Snakemake, this one waits. What a
@@ -18,7 +18,7 @@ def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         folder: Made if it is not there.
-        say: Told once if there is to be waited, and for what.
+        log: Told once if there is to be waited, and for what.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Without the fallback to a mere file, which would outlive a killed process.
@@ -26,7 +26,7 @@ def exclusive(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"{folder}: another process is at work on this run; waiting for it (fuser {folder}/.lock)")
+        log(f"{folder}: another process is at work on this run; waiting for it (fuser {folder}/.lock)")
         lock.acquire()
     try:
         for half in folder.rglob(".*.part"):

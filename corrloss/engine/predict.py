@@ -18,31 +18,32 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
-from corrloss.analysis.coco import load_ground_truth
+from corrloss.coco.reading import load_ground_truth
 from corrloss.engine.candidates import BOUNDS, CandidateKeeper, CandidatesUnavailable, write_candidates
+from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.engine.lock import exclusive
-from corrloss.engine.surroundings import peak_memory_mb, surroundings
-from corrloss.files import read_report, write_json, written_aside
-from corrloss.suite.configs import load
+from corrloss.errors import CorrLossError
+from corrloss.files import atomic_write, read_report, write_json
+from corrloss.plan.configs import load
 
 
-class WeightsError(ValueError):
+class WeightsError(CorrLossError):
     """A weights file is damaged or belongs to another detector; the message names it."""
 
 
 class PredictionProgressHook(Hook):
     """Says how many batches are predicted, every tenth of the way."""
 
-    def __init__(self, run: str, say: Callable[[str], None]) -> None:
+    def __init__(self, run: str, log: Callable[[str], None]) -> None:
         self.run = run
-        self.say = say
+        self.log = log
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Say a line each time another tenth is done."""
         total = len(runner.test_dataloader)
         done = batch_idx + 1
         if done * 10 // total > batch_idx * 10 // total:
-            self.say(f"{self.run}  predicted {done / total:.0%} of {total} batches")
+            self.log(f"{self.run}  predicted {done / total:.0%} of {total} batches")
 
 
 def predict(
@@ -51,7 +52,7 @@ def predict(
     training: Path,
     detections: Path,
     report: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     candidates: Path | None = None,
 ) -> None:
     """Write the detections of a trained run on its test images; none of a run whose training failed.
@@ -63,11 +64,11 @@ def predict(
         detections: Where the boxes go: a list of ``image_id, category_id, bbox, score`` with boxes
             ``x, y, width, height`` in pixels of the original image. Masks, where the detector has
             them, go beside it with ``bbox`` in the name turned into ``segm``.
-        report: Where seconds, memory and surroundings are written, as JSON.
-        say: Takes lines about the progress.
+        report: Where seconds, memory and environment are written, as JSON.
+        log: Takes lines about the progress.
         candidates: Folder for what :meth:`corrloss.engine.candidates.CandidateKeeper.write` keeps of the
             detector's post-processing; None keeps nothing. Of a detector that cannot be watched nothing
-            is written, and ``say`` is told why.
+            is written, and ``log`` is told why.
 
     Raises:
         ExperimentError: The config is damaged.
@@ -77,12 +78,12 @@ def predict(
     config = load(config_path)
     torch.set_num_threads(config.bench.threads)
     kinds = ["bbox", "segm"] if config.bench.masks else ["bbox"]
-    with exclusive(report.parent, say):
+    with exclusive(report.parent, log):
         if "failed" in read_report(training):
             _write_nothing(detections, kinds, candidates)
             write_json(report, _report(0.0))
         else:
-            seconds = _predict(config, weights, kinds, detections, say, candidates)
+            seconds = _predict(config, weights, kinds, detections, log, candidates)
             write_json(report, _report(seconds))
 
 
@@ -91,14 +92,14 @@ def _predict(
     weights: Path,
     kinds: list[str],
     detections: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     candidates: Path | None,
 ) -> float:
     """Write what the model detects; returns the seconds that took."""
     for left in detections.parent.glob(".predict-*"):  # of a process that was killed; this one has the lock
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=detections.parent, prefix=".predict-") as scratch:
-        runner = _build_runner(config, Path(scratch), kinds, say)
+        runner = _build_runner(config, Path(scratch), kinds, log)
         load_weights(runner.model, weights)
         keeper = _build_keeper(config, runner) if candidates else None
         start = time.monotonic()
@@ -106,10 +107,10 @@ def _predict(
             runner.test()
         seconds = time.monotonic() - start
         for kind in kinds:
-            with written_aside(_place(detections, kind)) as aside:
-                (Path(scratch) / f"detections.{kind}.json").replace(aside)
+            with atomic_write(_place(detections, kind)) as temporary:
+                (Path(scratch) / f"detections.{kind}.json").replace(temporary)
     if keeper:
-        _write_candidates(keeper, candidates, config.bench.run, say)
+        _write_candidates(keeper, candidates, config.bench.run, log)
     return seconds
 
 
@@ -118,14 +119,14 @@ def _place(detections: Path, kind: str) -> Path:
 
 
 def _report(seconds: float) -> dict:
-    return {"predict_seconds": seconds, "peak_memory_mb": peak_memory_mb(), "surroundings": surroundings()}
+    return {"predict_seconds": seconds, "peak_memory_mb": peak_memory_mb(), "environment": environment()}
 
 
 def _write_nothing(detections: Path, kinds: list[str], candidates: Path | None) -> None:
     """Write the files of a run without detections: what follows in the pipeline finds them."""
     for kind in kinds:
-        with written_aside(_place(detections, kind)) as aside:
-            aside.write_text("[]\n", encoding="utf-8")
+        with atomic_write(_place(detections, kind)) as temporary:
+            temporary.write_text("[]\n", encoding="utf-8")
     if candidates:
         write_candidates(candidates, [], {order: [] for order in BOUNDS})
 
@@ -150,14 +151,14 @@ def _build_keeper(config: Config, runner: Runner) -> CandidateKeeper:
     return CandidateKeeper(ground_truth, runner.test_dataloader.dataset.cat_ids)
 
 
-def _write_candidates(keeper: CandidateKeeper, folder: Path, run: str, say: Callable[[str], None]) -> None:
+def _write_candidates(keeper: CandidateKeeper, folder: Path, run: str, log: Callable[[str], None]) -> None:
     try:
         keeper.write(folder)
     except CandidatesUnavailable as reason:
-        say(f"{run}  positives before post-processing are not available: {reason}")
+        log(f"{run}  positives before post-processing are not available: {reason}")
 
 
-def _build_runner(config: Config, scratch: Path, kinds: list[str], say: Callable[[str], None]) -> Runner:
+def _build_runner(config: Config, scratch: Path, kinds: list[str], log: Callable[[str], None]) -> Runner:
     dataset = config.test_dataloader.dataset
     return Runner(
         model=config.model,
@@ -171,7 +172,7 @@ def _build_runner(config: Config, scratch: Path, kinds: list[str], say: Callable
             format_only=True,
             outfile_prefix=f"{scratch}/detections",
         ),
-        custom_hooks=[PredictionProgressHook(config.bench.run, say)],
+        custom_hooks=[PredictionProgressHook(config.bench.run, log)],
         randomness=config.randomness,
         default_scope=config.default_scope,
         log_level="WARNING",

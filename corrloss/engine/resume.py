@@ -23,7 +23,7 @@ from mmengine.registry import FUNCTIONS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from corrloss.engine.hooks import CurveHook
-from corrloss.files import written_aside
+from corrloss.files import atomic_write
 
 #: Iterations between two checkpoints within an epoch; there is one at the end of each epoch in any case.
 CHECKPOINT_ITERATIONS = 1000
@@ -100,8 +100,8 @@ class ResumeHook(Hook):
             "seconds": self.seconds,
         }
         if _rank() == 0:
-            with written_aside(self.folder / f"iter_{iteration:09d}.pth") as aside:
-                runner.save_checkpoint(str(aside.parent), aside.name, by_epoch=by_epoch)
+            with atomic_write(self.folder / f"iter_{iteration:09d}.pth") as temporary:
+                runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=by_epoch)
             for old in checkpoints(self.folder)[KEPT:]:
                 old.unlink()
 
@@ -142,18 +142,18 @@ def seed_loading_worker(worker_id: int) -> None:
     torch.manual_seed(seed)
 
 
-def newest_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
+def newest_whole(folder: Path, log: Callable[[str], None]) -> Path | None:
     """The newest checkpoint of a folder that can be read; None if there is none.
 
-    A damaged one (cut short, a wrong checksum) is set aside under another name, and ``say`` is told.
+    A damaged one (cut short, a wrong checksum) is renamed, and ``log`` is told.
     """
     for path in checkpoints(folder):
         reason = _damage(path)
         if reason is None:
             return path
-        aside = path.with_suffix(".damaged")
-        path.replace(aside)
-        say(f"{path}: damaged checkpoint ({reason}); set aside as {aside.name}, the one before it is used")
+        damaged = path.with_suffix(".damaged")
+        path.replace(damaged)
+        log(f"{path}: damaged checkpoint ({reason}); renamed {damaged.name}, the one before it is used")
     return None
 
 

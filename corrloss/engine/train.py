@@ -18,18 +18,19 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
+from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, TrainingDiverged
 from corrloss.engine.lock import exclusive
 from corrloss.engine.parent import end_with_parent
 from corrloss.engine.resume import ResumeHook, checkpoints, newest_whole
-from corrloss.engine.surroundings import peak_memory_mb, surroundings
-from corrloss.files import write_json, written_aside
-from corrloss.suite.configs import load
+from corrloss.errors import CorrLossError
+from corrloss.files import atomic_write, write_json
+from corrloss.plan.configs import load
 
 STARTS = "starts.txt"
 
 
-class ProcessesError(ChildProcessError):
+class ProcessesError(CorrLossError):
     """The processes of a training cannot be started, or one of them ended early."""
 
 
@@ -38,11 +39,11 @@ class Places:
     """Where a training reads and writes.
 
     Attributes:
-        config: File written by :func:`corrloss.suite.configs.dump`.
+        config: File written by :func:`corrloss.plan.configs.dump`.
         work_dir: Folder for checkpoints and mmengine's log; a training that was cut off goes on from the
             newest whole checkpoint in it.
         weights: Where the final state dict is written.
-        report: Where seconds, memory, surroundings and the loss curve are written, as JSON.
+        report: Where seconds, memory, environment and the loss curve are written, as JSON.
     """
 
     config: Path
@@ -56,7 +57,7 @@ class Places:
         return [f"--{name}={path}" for name, path in {**named, "report": self.report}.items()]
 
 
-def train(places: Places, say: Callable[[str], None]) -> None:
+def train(places: Places, log: Callable[[str], None]) -> None:
     """Train the detector of a resolved config and keep its weights.
 
     A recipe for several processes is trained by as many, started by torchrun on a free port of this machine;
@@ -65,21 +66,21 @@ def train(places: Places, say: Callable[[str], None]) -> None:
 
     Args:
         places: Where to read and write.
-        say: Takes lines about the progress.
+        log: Takes lines about the progress.
 
     Raises:
         ProcessesError: There are fewer GPUs than processes, or a process ended early.
     """
     config = load(places.config)
     if dist.is_torchelastic_launched():  # this is one of the processes that _start_processes started
-        _train_as_one_of_several(config, places, say)
+        _train_as_one_of_several(config, places, log)
         return
-    with exclusive(places.report.parent, say):
+    with exclusive(places.report.parent, log):
         places.work_dir.mkdir(parents=True, exist_ok=True)
         with (places.work_dir / STARTS).open("a") as starts:
             starts.write("started\n")
         if config.bench.processes == 1:
-            _train(config, places, say)
+            _train(config, places, log)
         else:
             _start_processes(config, places)
 
@@ -119,13 +120,13 @@ def _refuse_too_few_gpus(config: Config) -> None:
         )
 
 
-def _train_as_one_of_several(config: Config, places: Places, say: Callable[[str], None]) -> None:
+def _train_as_one_of_several(config: Config, places: Places, log: Callable[[str], None]) -> None:
     end_with_parent()
     if config.bench.gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if config.bench.gpus else "gloo")
     try:
-        _train(config, places, say if dist.get_rank() == 0 else _nothing)
+        _train(config, places, log if dist.get_rank() == 0 else _nothing)
     except _StoppedEarly:
         sys.exit(1)  # the other processes would wait for this one for ever: torchrun ends them
     dist.destroy_process_group()
@@ -135,21 +136,21 @@ class _StoppedEarly(Exception):
     """This process noted why the training diverged, and the processes must end."""
 
 
-def _train(config: Config, places: Places, say: Callable[[str], None]) -> None:
+def _train(config: Config, places: Places, log: Callable[[str], None]) -> None:
     torch.set_num_threads(config.bench.threads)
     curve = CurveHook()
     resume = ResumeHook(places.work_dir, curve)
-    hooks = [ProgressHook(config.bench.run, say), curve, DivergenceHook(), resume]
-    runner = build_runner(config, places.work_dir, hooks, newest_whole(places.work_dir, say))
+    hooks = [ProgressHook(config.bench.run, log), curve, DivergenceHook(), resume]
+    runner = build_runner(config, places.work_dir, hooks, newest_whole(places.work_dir, log))
     if config.bench.channels_last:
         runner.model.to(memory_format=torch.channels_last)
     try:
         runner.train()
     except TrainingDiverged as reason:
-        say(f"{config.bench.run}  stopped: {reason}")
+        log(f"{config.bench.run}  stopped: {reason}")
         if dist.is_initialized():
-            with written_aside(_diverged(places.work_dir)) as aside:
-                aside.write_text(str(reason), encoding="utf-8")
+            with atomic_write(_diverged(places.work_dir)) as temporary:
+                temporary.write_text(str(reason), encoding="utf-8")
             raise _StoppedEarly from reason
         _finish_failed(places, str(reason), _report(places, runner, resume))
         return
@@ -159,7 +160,7 @@ def _train(config: Config, places: Places, say: Callable[[str], None]) -> None:
 
 def _finish(places: Places, weights: dict, report: dict) -> None:
     # As a file object: by a path torch would write its name, which differs, into the file.
-    with written_aside(places.weights) as aside, aside.open("wb") as file:
+    with atomic_write(places.weights) as temporary, temporary.open("wb") as file:
         torch.save(weights, file)
     write_json(places.report, report)
     for old in checkpoints(places.work_dir)[1:]:  # the last stays: a lost weights file costs no training
@@ -180,7 +181,7 @@ def _finish_failed(places: Places, reason: str, report: dict | None = None) -> N
             "train_seconds": bench["seconds"],
             "iterations": bench["iteration"],
             "peak_memory_mb": peak_memory_mb(),
-            "surroundings": surroundings(),
+            "environment": environment(),
             "curve": bench["curve"]["curve"],
             "resumes": _resumes(places.work_dir),
         }
@@ -197,7 +198,7 @@ def _report(places: Places, runner: Runner, resume: ResumeHook) -> dict:
         "train_seconds": resume.seconds,
         "iterations": runner.iter,
         "peak_memory_mb": peak_memory_mb(),
-        "surroundings": surroundings(),
+        "environment": environment(),
         "curve": resume.curve.curve,
         "resumes": _resumes(places.work_dir),
     }

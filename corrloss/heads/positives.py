@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from corrloss.errors import CorrLossError
+
 if TYPE_CHECKING:  # a baseline does not depend on the loss
     from corrloss.loss import CorrelationLoss
 
@@ -16,7 +18,7 @@ MIN_IOU = 1e-6  # the release clamps IoUs here; a box without overlap keeps a fi
 WAY_OUT = "docs/any_detector.md says what a head must show, and how a small adapter shows it"
 
 
-class PositivesError(ValueError):
+class PositivesError(CorrLossError):
     """The positives of a head cannot be known; the message names the head, the reason and the way out."""
 
     def __init__(self, head: object, reason: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from corrloss.analysis.coco import Detections, GroundTruth, load_detections
 from corrloss.analysis.metrics import BOXES
+from corrloss.coco.reading import Detections, GroundTruth, load_detections
 from corrloss.report.results import DataSet
 
 SIDE = 256  # pixels of the longer side

@@ -13,10 +13,10 @@ from plotly.colors import convert_to_RGB_255, hex_to_rgb, unconvert_from_RGB_255
 from plotly.subplots import make_subplots
 
 from corrloss.analysis.correlation import SWEEP, Positives
-from corrloss.analysis.errors import TIDE
+from corrloss.analysis.tide import TIDE
+from corrloss.plan.runs import BASELINE, OPTION_NAMES
 from corrloss.report.results import FinishedRun, loss_label
 from corrloss.report.soft_ranks import STRENGTHS, soft_rank
-from corrloss.suite.runs import BASELINE, OPTION_NAMES
 
 # Of Okabe and Ito, told apart by colour-blind readers too.
 COLOURS = {

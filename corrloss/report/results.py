@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from corrloss.analysis.coco import GroundTruth, load_ground_truth
-from corrloss.suite.runs import BASELINE, OPTION_NAMES, Run, readable
-from corrloss.suite.tables import Experiments, Table, load_table
+from corrloss.coco.reading import GroundTruth, load_ground_truth
+from corrloss.errors import CorrLossError
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run, readable
+from corrloss.plan.table_files import Experiments, Table, load_table
 from corrloss.tables.records import FAILED, read_record, read_runs
 from corrloss.tables.show import read_table
 
 
-class ReportError(ValueError):
+class ReportError(CorrLossError):
     """A file that the page needs is missing, damaged or of another run; the message names it."""
 
 

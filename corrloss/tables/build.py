@@ -7,9 +7,9 @@ from itertools import groupby
 import pandas as pd
 
 from corrloss.analysis.verdict import judge
-from corrloss.suite.runs import Run
-from corrloss.suite.schema import ExperimentError
-from corrloss.suite.tables import Table
+from corrloss.plan.runs import Run
+from corrloss.plan.schema import ExperimentError
+from corrloss.plan.table_files import Table
 from corrloss.tables.intervals import Intervals
 from corrloss.tables.records import FAILED
 from corrloss.tables.reference import Cells, by_cell, published
@@ -44,7 +44,7 @@ def build_table(
         between which the published gain (or AP, where no gain is known) would agree. Then, where any row has
         something to say there: ``incomplete`` (the runs that are missing), ``failed`` (those whose training
         failed: they are in no mean, and a row with any has no verdict) and ``mixed`` (what differs between
-        the surroundings of a row's runs and their baselines).
+        the environment of a row's runs and their baselines).
 
     Raises:
         ExperimentError: The table has no runs at this scale, or asks for a metric that is in no record.
@@ -127,9 +127,9 @@ def _failed(measured: pd.DataFrame) -> set[str]:
 
 def _mixed(measured: pd.DataFrame, names: set[str]) -> str:
     """Settings and versions in which some runs differ, each with the values that there are."""
-    if "surroundings" not in measured:
+    if "environment" not in measured:
         return ""
-    texts = measured["surroundings"].loc[sorted(names)].dropna().unique()
+    texts = measured["environment"].loc[sorted(names)].dropna().unique()
     known = [dict(part.partition("=")[::2] for part in text.split("; ")) for text in texts]
     found = {}
     for key in sorted(set().union(*known)):

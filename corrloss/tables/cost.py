@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from corrloss.data.published import PUBLISHED
-from corrloss.suite.runs import Run
+from corrloss.coco.published import PUBLISHED
+from corrloss.errors import CorrLossError
+from corrloss.plan.runs import Run
 from corrloss.tables.csv_file import read_csv
 from corrloss.tables.records import read_finished
 
 if TYPE_CHECKING:  # mmengine's Config takes a second to load
-    from corrloss.suite.matrix import Matrix, Planned
-    from corrloss.suite.tables import Table
+    from corrloss.plan.matrix import Matrix, Planned
+    from corrloss.plan.table_files import Table
 
 COLUMNS = (
     "detector", "dataset", "images_per_process", "seconds_per_iteration", "parameters_millions", "megapixels",
@@ -32,7 +33,7 @@ BYTES_PER_DETECTION = 120  # of a list in COCO's format
 DETECTION_FILES = 3  # as they are, and in the best and the worst order
 
 
-class SecondsError(ValueError):
+class SecondsError(CorrLossError):
     """The table of seconds is broken; the message names file, line and column."""
 
 

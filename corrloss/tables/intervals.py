@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corrloss.analysis.bootstrap import Interval, Replicates, paired_difference
 from corrloss.analysis.record import replicates_file
-from corrloss.suite.runs import Run
+from corrloss.plan.runs import Run
 
 Intervals = Callable[[list[Run], str], Interval | None]
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from corrloss.suite.runs import Run
+from corrloss.plan.runs import Run
 
 #: Published seconds per iteration, by detector: their names in the reference file.
 PUBLISHED = {"sparse_rcnn": "Sparse R-CNN"}
@@ -37,7 +37,7 @@ def overhead_rows(runs: Sequence[Run], timings: Sequence[Timed], reference: pd.D
     Args:
         runs: The baseline and its variants.
         timings: Of two models of the baseline, whose difference is noise, and of one of each variant: from
-            :func:`corrloss.engine.overhead.measure`.
+            :func:`corrloss.engine.step_timing.measure`.
         reference: From :func:`corrloss.tables.reference.load_reference`.
     """
     first, *others = timings

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from corrloss.suite.runs import OPTION_NAMES, Run
+from corrloss.errors import CorrLossError
+from corrloss.plan.runs import OPTION_NAMES, Run
 from corrloss.tables.csv_file import read_csv
 
 if TYPE_CHECKING:  # a table is made from runs.csv without it, and mmengine's Config takes a second to load
-    from corrloss.suite.matrix import Matrix
+    from corrloss.plan.matrix import Matrix
 
 IDENTITY = ["run", "scale", "dataset", "detector", "coefficient", "weight", "seed"]
 TAIL = ["train_seconds", "config_hash"]
-NOTES = ["status", "surroundings"]  # at the end, and absent from a runs.csv of an older version
+NOTES = ["status", "environment"]  # at the end, and absent from a runs.csv of an older version
 TEXT = {"run", "scale", "dataset", "detector", "coefficient", "config_hash", *OPTION_NAMES, *NOTES} - {
     "strength"
 }
@@ -27,7 +28,7 @@ FIRST_METRICS = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"]  # then those of 
 OK, FAILED = "ok", "failed"
 
 
-class RecordError(ValueError):
+class RecordError(CorrLossError):
     """A record is damaged or belongs to another run; the message names the file."""
 
 
@@ -73,7 +74,7 @@ def read_record(path: Path, run: Run) -> dict:
 def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
     """One row a run: identity, options of the loss, metrics in points (0-100), seconds, hash, notes.
 
-    The notes are ``status``, ``ok`` or ``failed: <reason>``, and ``surroundings``, what a result may depend
+    The notes are ``status``, ``ok`` or ``failed: <reason>``, and ``environment``, what a result may depend
     on besides its config, from :func:`surroundings_text`.
 
     Args:
@@ -93,7 +94,7 @@ def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
             "train_seconds": record["train_seconds"],
             "config_hash": record["config_hash"],
             "status": f"{FAILED}: {record[FAILED]}" if FAILED in record else OK,
-            "surroundings": surroundings_text(record.get("surroundings", {})) or None,
+            "environment": surroundings_text(record.get("environment", {})) or None,
         }
         for run, record in records
     ]
@@ -103,13 +104,13 @@ def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(metrics, float))[IDENTITY + options + metrics + TAIL + NOTES]
 
 
-def surroundings_text(surroundings: dict) -> str:
+def surroundings_text(environment: dict) -> str:
     """What a run was trained and predicted under, in one line; of the prediction only what differs.
 
     >>> surroundings_text({"train": {"threads": 1, "versions": {"torch": "2.13.0"}}, "predict": {}})
     'threads=1; versions.torch=2.13.0'
     """
-    train, predict = (dict(_flat(surroundings.get(stage, {}))) for stage in ("train", "predict"))
+    train, predict = (dict(_flat(environment.get(stage, {}))) for stage in ("train", "predict"))
     other = {f"predict.{name}": value for name, value in predict.items() if train.get(name) != value}
     return "; ".join(f"{name}={value}" for name, value in (*sorted(train.items()), *sorted(other.items())))
 

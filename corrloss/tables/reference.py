@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from corrloss.suite.runs import BASELINE, Run, readable
+from corrloss.errors import CorrLossError
+from corrloss.plan.runs import BASELINE, Run, readable
 from corrloss.tables.csv_file import read_csv
 
 COLUMNS = (
@@ -22,7 +23,7 @@ ATTRIBUTIONS = ("", "stated", "inferred")
 DATA = ("coco", "cityscapes")
 
 
-class ReferenceFileError(ValueError):
+class ReferenceFileError(CorrLossError):
     """The reference CSV is broken; the message names file, line and column."""
 
 

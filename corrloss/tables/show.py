@@ -13,8 +13,9 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 
 from corrloss.analysis.verdict import NOT_COMPARABLE
-from corrloss.suite.runs import BASELINE, OPTION_NAMES
-from corrloss.suite.tables import Experiments, load_table
+from corrloss.errors import CorrLossError
+from corrloss.plan.runs import BASELINE, OPTION_NAMES
+from corrloss.plan.table_files import Experiments, load_table
 from corrloss.tables.csv_file import read_csv
 from corrloss.tables.render import NOT_EVIDENCE, as_text
 
@@ -31,7 +32,7 @@ LEFT = ("detector", "loss", "verdict")  # aligned to the left
 GIVE_WAY = ("paper AP", INTERVAL, "verdict")
 
 
-class NoTableError(ValueError):
+class NoTableError(CorrLossError):
     """There is no table to show, or it is damaged; the message names the file."""
 
 

@@ -15,8 +15,8 @@ from corrloss.analysis.bootstrap import (
     resample,
     weighted_ap,
 )
-from corrloss.analysis.coco import load_detections, load_ground_truth
 from corrloss.analysis.matching import match
+from corrloss.coco.reading import load_detections, load_ground_truth
 
 
 def load(folder, dataset, entries, iou_type="bbox"):

@@ -6,10 +6,10 @@ from hypothesis.extra import numpy as hnp
 from synthetic_coco import make_dataset, make_detections, write
 
 from corrloss.analysis.ap import average_precision
-from corrloss.analysis.bounds import bound_after_nms, redeal
-from corrloss.analysis.coco import load_detections, load_ground_truth
+from corrloss.analysis.bounds import bound_after_nms, reassign_scores
 from corrloss.analysis.correlation import rho_cls
 from corrloss.analysis.matching import match
+from corrloss.coco.reading import load_detections, load_ground_truth
 
 
 @settings(deadline=None, max_examples=50)
@@ -19,7 +19,7 @@ def test_each_group_keeps_its_scores_and_has_them_in_order(data, n, order):
     scores = data.draw(hnp.arrays(np.float32, n, elements=unit))
     ious = data.draw(hnp.arrays(np.float64, n, elements=unit))
     groups = data.draw(hnp.arrays(np.int64, n, elements=st.integers(0, 4)))
-    dealt = redeal(scores, ious, groups, order)
+    dealt = reassign_scores(scores, ious, groups, order)
     assert dealt.dtype == scores.dtype
     for group in np.unique(groups):
         chosen = groups == group
@@ -32,9 +32,9 @@ def test_each_group_keeps_its_scores_and_has_them_in_order(data, n, order):
 
 def test_redeal_refuses_what_it_cannot_deal():
     with pytest.raises(ValueError, match="best, worst"):
-        redeal(np.zeros(1), np.zeros(1), np.zeros(1, int), "middling")
+        reassign_scores(np.zeros(1), np.zeros(1), np.zeros(1, int), "middling")
     with pytest.raises(ValueError, match="2 scores, 1 IoUs"):
-        redeal(np.zeros(2), np.zeros(1), np.zeros(2, int), "best")
+        reassign_scores(np.zeros(2), np.zeros(1), np.zeros(2, int), "best")
 
 
 @pytest.mark.parametrize("seed", range(3))

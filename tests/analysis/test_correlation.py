@@ -3,7 +3,6 @@ import pytest
 from scipy import stats
 from synthetic_coco import make_dataset, make_detections, write
 
-from corrloss.analysis.coco import DetectionsError, load_detections, load_ground_truth
 from corrloss.analysis.correlation import (
     correlate,
     load_positives,
@@ -13,6 +12,7 @@ from corrloss.analysis.correlation import (
     true_positives,
 )
 from corrloss.analysis.matching import match
+from corrloss.coco.reading import DetectionsError, load_detections, load_ground_truth
 
 
 def lin(x, y):

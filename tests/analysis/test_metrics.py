@@ -8,9 +8,9 @@ import pytest
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
 from corrloss.analysis.ap import METRICS, average_precision
-from corrloss.analysis.coco import DetectionsError, load_detections, load_ground_truth
 from corrloss.analysis.correlation import SWEEP
 from corrloss.analysis.metrics import metric_names, run_metrics
+from corrloss.coco.reading import DetectionsError, load_detections, load_ground_truth
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from corrloss.analysis import record as record_module
 from corrloss.analysis.ap import METRICS, average_precision
 from corrloss.analysis.bootstrap import METRICS as BOOTSTRAPPED
 from corrloss.analysis.bootstrap import Replicates, paired_difference
-from corrloss.analysis.coco import load_detections, load_ground_truth
 from corrloss.analysis.metrics import metric_names
 from corrloss.analysis.record import make_record, write_replicates
+from corrloss.coco.reading import load_detections, load_ground_truth
 
 NAME = "mini_coco/atss/spearman_w0.2/seed3"
 TRAINING = {
@@ -20,10 +20,10 @@ TRAINING = {
     "iterations": 400,
     "resumes": 2,
     "peak_memory_mb": 812.5,
-    "surroundings": {"device": "cpu (x86_64)", "versions": {"torch": "2.1"}},
+    "environment": {"device": "cpu (x86_64)", "versions": {"torch": "2.1"}},
     "curve": [{"iteration": 8, "loss": 1.5}],
 }
-PREDICTION = {"predict_seconds": 4.5, "peak_memory_mb": 400.0, "surroundings": {"device": "cpu (aarch64)"}}
+PREDICTION = {"predict_seconds": 4.5, "peak_memory_mb": 400.0, "environment": {"device": "cpu (aarch64)"}}
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def test_a_record_says_what_was_measured_and_under_what_circumstances(folder):
     assert (record["train_seconds"], record["predict_seconds"], record["iterations"]) == (61.5, 4.5, 400)
     assert record["resumes"] == 2
     assert record["peak_memory_mb"] == 812.5
-    assert record["surroundings"] == {
-        "train": TRAINING["surroundings"],
-        "predict": PREDICTION["surroundings"],
+    assert record["environment"] == {
+        "train": TRAINING["environment"],
+        "predict": PREDICTION["environment"],
     }
     truth = load_ground_truth(folder / "annotations.json")
     boxes = load_detections(folder / "detections.bbox.json", truth)

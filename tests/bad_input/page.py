@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from bad_input import data_sets, experiments, results  # noqa: E402
 
-from corrloss.data.findings import ERRORS, REPAIRS  # noqa: E402
+from corrloss.coco.findings import ERRORS, WARNINGS  # noqa: E402
 
 HEAD = """\
 # Bad input that is tried
@@ -25,7 +25,7 @@ checkpoints in `tests/engine`.
 ## Data sets: `corrloss check-data`
 
 All that is wrong is reported at once, each kind with its count and the first examples, which name file and
-entry. An **error** ends the command and no training starts; a **repair** is stated and counted
+entry. An **error** ends the command and no training starts; a **warning** is stated and counted
 ([what each kind means](data.md)).
 
 | bad | found | |
@@ -45,9 +45,9 @@ HOSTILE = """
 | run code by weights, checkpoints, arrays | `weights_only=True`, `allow_pickle=False`, no module reads \
 pickles | `tests/engine/test_weights.py`, `tests/test_security.py`, above |
 | run code by a run's config, a table, a scale | read as values; YAML's safe loader | \
-`tests/suite/test_configs.py`, `tests/test_security.py` |
+`tests/plan/test_configs.py`, `tests/test_security.py` |
 | reach a shell | each value in a rule's command is quoted; names of files in `experiments/` are letters, \
-digits and underscores | `tests/workflow/test_hostile_names.py`, `tests/suite/test_schema.py` |
+digits and underscores | `tests/workflow/test_hostile_names.py`, `tests/plan/test_schema.py` |
 | lead out of its folder | file names of images and members of archives are looked at first | above, \
 `tests/data/test_download.py` |
 | become part of a page | escaped in the report, whose policy lets no other script run; in Markdown, too | \
@@ -75,8 +75,8 @@ def number_of_bad_data_sets() -> int:
 
 
 def _outcome(kinds: dict[str, int]) -> str:
-    assert kinds.keys() <= REPAIRS.keys() or kinds.keys() <= ERRORS.keys()
-    return "repair" if kinds.keys() <= REPAIRS.keys() else "error"
+    assert kinds.keys() <= WARNINGS.keys() or kinds.keys() <= ERRORS.keys()
+    return "warning" if kinds.keys() <= WARNINGS.keys() else "error"
 
 
 def _area(area: results.Area) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from corrloss.coco.findings import DataSetError
 from corrloss.data.cityscapes import convert_cityscapes
 from corrloss.data.dataset import check_dataset, make_dataset
-from corrloss.data.findings import DataSetError
-from corrloss.suite.detectors import load_settings
+from corrloss.plan.detectors import load_settings
 
 DATASETS = Path(__file__).parents[2] / "experiments" / "datasets"
 

@@ -9,8 +9,8 @@ from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 from PIL import Image
 
+from corrloss.coco.published import CITYSCAPES_CATEGORIES
 from corrloss.data.mini_cityscapes import make_mini_cityscapes
-from corrloss.data.published import CITYSCAPES_CATEGORIES
 
 SMALL = {"train_images": 4, "val_images": 2}
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from corrloss.data.mini_coco import make_mini_coco
-from corrloss.suite.batch import RECIPE
-from corrloss.suite.configs import dump, resolve
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Experiments
+from corrloss.plan.batch_plan import RECIPE
+from corrloss.plan.configs import dump, resolve
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Experiments
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,15 +18,15 @@ from pycocotools.mask import iou as coco_iou
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.analysis import metrics
 from corrloss.analysis.ap import average_precision
-from corrloss.analysis.coco import load_detections, load_ground_truth
 from corrloss.analysis.correlation import load_positives
+from corrloss.coco.reading import load_detections, load_ground_truth
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine.candidates import BOUNDS, MIN_IOU, POSITIVES, CandidateKeeper, CandidatesUnavailable
 from corrloss.engine.postprocessing import watched_post_processing
 from corrloss.engine.predict import predict
-from corrloss.suite.configs import dump, resolve
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Experiments
+from corrloss.plan.configs import dump, resolve
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Experiments
 
 ROOT = Path(__file__).parents[2]
 RANKING = ["ap_loss_retinanet", "alrp_retinanet", "qfl_atss", "rs_atss", "gfl"]

@@ -37,9 +37,9 @@ def jobs():
 
     def start(folder, gpus, count, seconds=FOREVER, **environment):
         command = [sys.executable, "-c", JOB, str(folder), str(count), str(seconds)]
-        surroundings = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, **environment}
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, **environment}
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(subprocess.Popen(command, env=surroundings, **pipes))
+        started.append(subprocess.Popen(command, env=environment, **pipes))
         return started[-1]
 
     try:

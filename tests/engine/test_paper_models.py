@@ -24,8 +24,8 @@ from mmengine.structures import InstanceData
 from torch.utils.flop_counter import FlopCounterMode
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
-from corrloss.suite.configs import resolve
-from corrloss.suite.tables import Experiments, load_table
+from corrloss.plan.configs import resolve
+from corrloss.plan.table_files import Experiments, load_table
 from corrloss.tables.cost import load_seconds
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from corrloss.engine.parent import end_with_parent
-from corrloss.suite.batch import Spread
+from corrloss.plan.batch_plan import BatchPlan
 
 WITHIN = 20  # seconds, on a machine under load
 
@@ -43,7 +43,7 @@ def test_a_child_that_is_told_so_when_it_is_started_ends_too():
 @pytest.mark.slow
 def test_nothing_is_left_of_a_killed_training_in_two_processes(smoke_config, tmp_path):
     long = lambda settings: settings["train_cfg"].update(max_epochs=1000)  # noqa: E731
-    config = smoke_config("two", long, Spread(processes=2, images_per_process=2))
+    config = smoke_config("two", long, BatchPlan(processes=2, images_per_process=2))
     places = {"config": config, "work-dir": tmp_path / "work"}
     places |= {"weights": tmp_path / "weights.pth", "report": tmp_path / "training.json"}
     arguments = [f"--{name}={path}" for name, path in places.items()]

@@ -53,7 +53,7 @@ def cut_off(config, folder, iteration, every):
 def finished(config, folder):
     """Weights and loss curve of a training, from the newest checkpoint to its end."""
     where = places(config, folder)
-    training.train(where, say=lambda line: None)
+    training.train(where, log=lambda line: None)
     last = torch.load(checkpoints(where.work_dir)[0], weights_only=True)
     return torch.load(where.weights, weights_only=True), last["bench"]["curve"]["curve"]
 

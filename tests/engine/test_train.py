@@ -8,7 +8,7 @@ import torch
 from corrloss.engine import train as training
 from corrloss.engine.hooks import DivergenceHook
 from corrloss.engine.predict import predict
-from corrloss.suite.batch import Spread
+from corrloss.plan.batch_plan import BatchPlan
 
 
 def places(config, folder):
@@ -34,8 +34,8 @@ def over_all_processes(settings):
 
 
 def test_two_processes_train_one_model(smoke_config, tmp_path):
-    one = smoke_config("one", spread=Spread())
-    two = smoke_config("two", spread=Spread(processes=2, images_per_process=2))
+    one = smoke_config("one", spread=BatchPlan())
+    two = smoke_config("two", spread=BatchPlan(processes=2, images_per_process=2))
     report, weights, _ = trained(two, tmp_path / "two")
     alone, alone_weights, _ = trained(one, tmp_path / "one")
     # The same batch in the same number of iterations: a process has half of each.
@@ -44,7 +44,7 @@ def test_two_processes_train_one_model(smoke_config, tmp_path):
     first, first_alone = report["curve"][0], alone["curve"][0]
     assert first["loss_cls"] == pytest.approx(first_alone["loss_cls"], rel=0.3)
     assert all(torch.isfinite(value).all() for value in weights.values())
-    joint = smoke_config("joint", over_all_processes, Spread(processes=2, images_per_process=2))
+    joint = smoke_config("joint", over_all_processes, BatchPlan(processes=2, images_per_process=2))
     first_joint = trained(joint, tmp_path / "joint")[0]["curve"][0]
     assert first_joint["loss_cls"] == first["loss_cls"]  # the same first step, but for the coefficient
     assert first_joint["loss_corr"] != first["loss_corr"]
@@ -61,14 +61,16 @@ def test_fewer_gpus_than_processes_are_refused(smoke_config, tmp_path):
         trained(smoke_config("gpus", on_gpus), tmp_path)
 
 
-@pytest.mark.parametrize("spread", [Spread(), Spread(processes=2, images_per_process=2)], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "spread", [BatchPlan(), BatchPlan(processes=2, images_per_process=2)], ids=["one", "two"]
+)
 def test_a_training_that_diverges_ends_early_and_says_where(smoke_config, tmp_path, spread):
     config = smoke_config(f"diverging{spread.processes}", explode, spread)
     report, weights, said = trained(config, tmp_path)
     assert "at iteration" in report["failed"] and "loss_cls" in report["failed"]
     assert report["iterations"] < 9
     assert all(torch.isfinite(value).all() for value in weights.values())
-    if spread == Spread():
+    if spread == BatchPlan():
         assert "stopped" in said[-1]
 
 

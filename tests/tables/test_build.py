@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from corrloss.analysis.metrics import metric_names
-from corrloss.suite.runs import Run
-from corrloss.suite.schema import ExperimentError
-from corrloss.suite.tables import Experiments, Table, load_table
+from corrloss.plan.runs import Run
+from corrloss.plan.schema import ExperimentError
+from corrloss.plan.table_files import Experiments, Table, load_table
 from corrloss.tables.build import build_table
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import COLUMNS
@@ -132,30 +132,30 @@ def test_where_every_training_failed_there_is_no_number():
     assert frame["n_seeds"].tolist() == [0, 0]
 
 
-def surroundings(threads=1, torch="2.13.0", predicted_with=None):
+def environment(threads=1, torch="2.13.0", predicted_with=None):
     train = {"threads": threads, "versions": {"torch": torch, "numpy": "2.4.6"}}
-    return {"surroundings": {"train": train, "predict": train | {"threads": predicted_with or threads}}}
+    return {"environment": {"train": train, "predict": train | {"threads": predicted_with or threads}}}
 
 
 def test_runs_made_alike_are_not_remarked_on():
-    frame = build_table(table_of(RUNS), measured(FIGURES, {run: surroundings() for run in RUNS}), NOTHING)
+    frame = build_table(table_of(RUNS), measured(FIGURES, {run: environment() for run in RUNS}), NOTHING)
     assert "mixed" not in frame
 
 
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (surroundings(threads=2), "threads: 1 / 2"),
-        (surroundings(torch="2.12.0"), "versions.torch: 2.12.0 / 2.13.0"),
-        (surroundings(predicted_with=4), "predict.threads: 1 / 4"),
-        (surroundings(2, "2.12.0"), "threads: 1 / 2; versions.torch: 2.12.0 / 2.13.0"),
+        (environment(threads=2), "threads: 1 / 2"),
+        (environment(torch="2.12.0"), "versions.torch: 2.12.0 / 2.13.0"),
+        (environment(predicted_with=4), "predict.threads: 1 / 4"),
+        (environment(2, "2.12.0"), "threads: 1 / 2; versions.torch: 2.12.0 / 2.13.0"),
     ],
 )
 def test_what_differs_between_the_runs_of_a_row_and_their_baselines_is_named(other, said):
-    more = {run: surroundings() for run in RUNS} | {RUNS[4]: other}
+    more = {run: environment() for run in RUNS} | {RUNS[4]: other}
     frame = build_table(table_of(RUNS), measured(FIGURES, more), NOTHING)
     assert frame["mixed"].tolist() == ["", said]
-    more = {run: surroundings() for run in RUNS} | {RUNS[1]: other}
+    more = {run: environment() for run in RUNS} | {RUNS[1]: other}
     frame = build_table(table_of(RUNS), measured(FIGURES, more), NOTHING)
     assert frame["mixed"].tolist() == [said, said]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from corrloss.suite.matrix import Matrix, Planned
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Table
+from corrloss.plan.matrix import Matrix, Planned
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Table
 from corrloss.tables.cost import COLUMNS, SecondsError, cost_table, load_seconds, run_costs, to_text
 
 ROOT = Path(__file__).parents[2]

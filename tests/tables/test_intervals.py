@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from corrloss.analysis.bootstrap import METRICS, Replicates, unknown_replicates
-from corrloss.suite.runs import Run
-from corrloss.suite.tables import Table
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Table
 from corrloss.tables.build import build_table
 from corrloss.tables.intervals import stored_intervals
 from corrloss.tables.records import runs_frame

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corrloss.suite.runs import Run
+from corrloss.plan.runs import Run
 from corrloss.tables.overhead import overhead_rows, to_markdown
 from corrloss.tables.reference import load_reference
 

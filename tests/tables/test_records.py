@@ -3,8 +3,8 @@ import json
 import pandas as pd
 import pytest
 
-from corrloss.suite.matrix import Matrix, Planned
-from corrloss.suite.runs import Run
+from corrloss.plan.matrix import Matrix, Planned
+from corrloss.plan.runs import Run
 from corrloss.tables.records import RecordError, read_finished, read_record, read_runs, runs_frame
 
 IDENTITY = ["run", "scale", "dataset", "detector", "coefficient", "weight", "seed"]
@@ -92,7 +92,7 @@ def test_columns_stand_in_the_order_that_is_promised():
     expected = [*IDENTITY, "strength", "gradient_to", *aps, *(f"mask_{name}" for name in aps)]
     assert list(frame)[: len(expected)] == expected
     assert set(list(frame)[len(expected) : -4]) == {"AR_1", "mask_AR_1", "oLRP"}
-    assert list(frame)[-4:] == ["train_seconds", "config_hash", "status", "surroundings"]
+    assert list(frame)[-4:] == ["train_seconds", "config_hash", "status", "environment"]
     assert frame.loc[1, aps].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
@@ -103,7 +103,7 @@ def test_rows_are_the_runs_and_unknown_cells_are_empty(tmp_path):
     lines = path.read_text().splitlines()
     assert lines == [
         "run,scale,dataset,detector,coefficient,weight,seed,strength,gradient_to,AP,AP_S,train_seconds,config_hash,"
-        "status,surroundings",
+        "status,environment",
         f"{BASE.name},mini,mini_coco,atss,none,0,0,,,10,,12.5,0123456789ab,ok,",
         f"{OPTIONS.name},mini,mini_coco,atss,spearman,0.2,1,0.01,both,12,3,12.5,0123456789ab,ok,",
     ]
@@ -121,14 +121,14 @@ def test_a_run_that_failed_has_its_reason_and_no_figure(tmp_path):
 
 def test_surroundings_of_training_and_prediction_are_a_line(tmp_path):
     train = {"device": "cpu; slow\n", "threads": 1, "versions": {"torch": "2.13.0"}}
-    record = record_of(BASE) | {"surroundings": {"train": train, "predict": train | {"threads": 2}}}
+    record = record_of(BASE) | {"environment": {"train": train, "predict": train | {"threads": 2}}}
     runs_frame([(BASE, record)]).to_csv(tmp_path / "runs.csv", index=False)
     said = "device=cpu, slow; threads=1; versions.torch=2.13.0; predict.threads=2"
-    assert read_runs(tmp_path / "runs.csv")["surroundings"].tolist() == [said]
+    assert read_runs(tmp_path / "runs.csv")["environment"].tolist() == [said]
 
 
 def test_a_runs_csv_from_before_there_were_notes_is_read(tmp_path):
-    frame = runs_frame([(BASE, record_of(BASE))]).drop(columns=["status", "surroundings"])
+    frame = runs_frame([(BASE, record_of(BASE))]).drop(columns=["status", "environment"])
     frame.to_csv(tmp_path / "runs.csv", index=False)
     assert len(read_runs(tmp_path / "runs.csv")) == 1
 
@@ -136,7 +136,7 @@ def test_a_runs_csv_from_before_there_were_notes_is_read(tmp_path):
 def test_what_is_written_is_read_back(tmp_path):
     hashes = ["012345678901", "1234567890e1", "0123456789ab"]  # two of them look like numbers
     runs = [
-        (run, record_of(run, config_hash=hash) | {"surroundings": {"train": {"threads": 1}}})
+        (run, record_of(run, config_hash=hash) | {"environment": {"train": {"threads": 1}}})
         for run, hash in zip((BASE, LOSS, OPTIONS), hashes, strict=True)
     ]
     written = runs_frame(runs)
@@ -155,7 +155,7 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
         "train_seconds",
         "config_hash",
         "status",
-        "surroundings",
+        "environment",
     ]
 
 

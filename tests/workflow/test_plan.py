@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corrloss.suite.matrix import load_matrix
+from corrloss.plan.matrix import load_matrix
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,11 +4,11 @@ import shlex
 import shutil
 from pathlib import Path
 
-from corrloss.suite.batch import Spread
-from corrloss.suite.identity import note_identities
+from corrloss.plan.batch_plan import BatchPlan
+from corrloss.plan.fingerprints import update_fingerprints
 from corrloss.analysis.ap import BACKENDS
-from corrloss.suite.matrix import load_matrix
-from corrloss.suite.schema import ExperimentError
+from corrloss.plan.matrix import load_matrix
+from corrloss.plan.schema import ExperimentError
 
 SCALE = str(config.get("scale", "mini"))
 DATA_ROOT = Path(config.get("data_root", "data"))
@@ -22,7 +22,7 @@ if AP_TOOL not in BACKENDS:
 SPREAD_SETTINGS = ("processes", "images_per_process", "rescale_lr")
 
 try:
-    SPREAD = Spread.of(
+    SPREAD = BatchPlan.of(
         {name: config[name] for name in SPREAD_SETTINGS if name in config}
     )
     MATRIX = load_matrix(ROOT, SCALE, DATA_ROOT, RESULTS, SPREAD)
@@ -88,7 +88,7 @@ PRETRAINED = {
 }
 
 for dataset_name, dataset_settings in MATRIX.datasets.items():
-    note_identities(
+    update_fingerprints(
         dataset_settings, DATA_ROOT, OUT / "data", dataset_name, RESULTS / ".cache"
     )
 

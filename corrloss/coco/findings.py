@@ -1,0 +1,112 @@
+"""What can be found wrong with a data set, and the report that collects it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from corrloss.errors import CorrLossError
+
+ERRORS = {
+    "file_unreadable": "the annotation file is missing or cannot be read",
+    "file_broken": "the annotation file is no COCO annotation file, or only a part of one",
+    "image_entry": "an entry of `images` lacks id, file_name, width or height, or has it in a wrong type",
+    "image_doubled": "two entries of `images` share an id or a file name",
+    "file_name_unsafe": "a file name points out of the image folder",
+    "category_entry": "an entry of `categories` lacks id or name, or has it in a wrong type",
+    "category_doubled": "two categories share an id or a name",
+    "annotation_entry": "an annotation lacks id, image_id, category_id, bbox, area or iscrowd",
+    "annotation_id": "an annotation's id is doubled, or below 1 (pycocotools takes 0 for 'no match')",
+    "image_unknown": "an annotation belongs to an image that is not listed",
+    "category_unknown": "an annotation belongs to a category that is not listed",
+    "box_invalid": "a box is not four finite numbers, or has a negative width or height",
+    "box_outside": "a box has no point inside its image",
+    "area_invalid": "an area is no finite number, or negative",
+    "flag_invalid": "iscrowd or ignore is neither 0 nor 1",
+    "mask_missing": "an annotation has no segmentation, and masks are asked for",
+    "mask_invalid": "a segmentation is neither polygons of three points or more nor an RLE",
+    "mask_misfit": "an RLE has another size than its image, or its runs do not sum up to it",
+    "no_annotations": "not one annotation: training would learn, and evaluation would find, nothing",
+    "count": "the number of images, annotations or categories is not the published one",
+    "folder_missing": "the image folder is missing",
+    "image_missing": "an image is missing",
+    "image_unreadable": "an image cannot be decoded to its last row",
+    "image_size": "an image has another size than the annotation file says",
+}
+"""Kind of error -> what it means. Any of them makes `CheckReport.ok` false."""
+
+WARNINGS = {
+    "box_degenerate": "a box narrower or lower than 1 pixel: mmdet does not train on it",
+    "area_zero": "an area of 0: mmdet does not train on it",
+    "box_crosses_border": "a box reaches more than 1 pixel beyond its image: it is used as it is",
+    "polygon_crosses_border": "a polygon reaches more than 1 pixel beyond its image: the mask is cut there",
+    "ignored_in_training_only": "ignore: 1 without iscrowd: 1: mmdet drops it, pycocotools still counts it",
+    "image_rotated": "an EXIF orientation: the image may be decoded rotated, away from its boxes",
+    "image_unlisted": "a file in the image folder that the annotation file does not list: it is not used",
+}
+"""Kind of peculiarity -> what becomes of it. They are counted and shown, and are no errors."""
+
+
+class DataSetError(CorrLossError):
+    """A data set has errors; the message is the whole report."""
+
+
+@dataclass
+class Findings:
+    """All findings of one kind.
+
+    Attributes:
+        count: how many there are.
+        examples: the first few, each naming its file and entry.
+    """
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CheckReport:
+    """What `check_coco` found.
+
+    Attributes:
+        source: the annotation file.
+        errors: kind (a key of `ERRORS`) -> findings.
+        warnings: kind (a key of `WARNINGS`) -> findings.
+        counts: images, annotations, categories, crowds, images_without_objects, images_decoded.
+        max_examples: how many examples of each kind are kept.
+    """
+
+    source: Path
+    errors: dict[str, Findings] = field(default_factory=dict)
+    warnings: dict[str, Findings] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    max_examples: int = 5
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; warnings do not count."""
+        return not self.errors
+
+    def add(self, kind: str, where: str) -> None:
+        """Note one finding of a kind (a key of `ERRORS` or `WARNINGS`) and where it is."""
+        group = self.errors if kind in ERRORS else self.warnings
+        findings = group.setdefault(kind, Findings())
+        findings.count += 1
+        if len(findings.examples) < self.max_examples:
+            findings.examples.append(where)
+
+    def text(self) -> str:
+        """Return the report as lines for a person: counts, then errors, then warnings."""
+        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.counts.items())
+        lines = [f"{self.source}: {counts or 'nothing read'}"]
+        for word, group, meaning in (("ERROR", self.errors, ERRORS), ("note", self.warnings, WARNINGS)):
+            for kind, findings in group.items():
+                lines.append(f"{word} {kind} ({findings.count:,}): {meaning[kind]}")
+                lines += [f"    {example}" for example in findings.examples]
+                if findings.count > len(findings.examples):
+                    lines.append(f"    ... and {findings.count - len(findings.examples):,} more")
+        lines.append("The data set is in order." if self.ok else "The data set must not be used like this.")
+        return "\n".join(lines)
+
+    def raise_if_bad(self) -> None:
+        """Raise `DataSetError` with the whole report if there is any error."""
+        if not self.ok:
+            raise DataSetError(self.text())

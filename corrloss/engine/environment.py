@@ -1,0 +1,35 @@
+"""What a result may depend on besides its config: versions, machine, device."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from importlib.metadata import version
+
+import torch
+
+PACKAGES = ("corrloss", "torch", "mmcv", "mmengine", "mmdet", "numpy")
+
+
+def environment() -> dict:
+    """Versions, Python, processor or GPU, and thread count of this process."""
+    return {
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": device_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name() -> str:
+    """The GPU's name, or ``cpu`` and the machine's architecture."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.machine()})"
+
+
+def peak_memory_mb() -> float:
+    """Largest memory so far in MiB: the GPU's where there is one, else this process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

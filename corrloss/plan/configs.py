@@ -1,0 +1,284 @@
+"""From a run to the one mmdet config that it trains and predicts with, and the hash that guards it."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import functools
+import hashlib
+import json
+import pprint
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from corrloss.plan.batch_plan import RECIPE, BatchPlan
+from corrloss.plan.code import code_of
+from corrloss.plan.detectors import read_settings
+from corrloss.plan.pretrained import use_local_weights
+from corrloss.plan.runs import Run
+from corrloss.plan.schema import ExperimentError
+from corrloss.plan.table_files import Experiments
+
+# What of an mmdet config decides a run. The rest (visualisers, log intervals, test-time augmentation …)
+# is left out, so that it cannot make a finished run stale.
+DECISIVE = (
+    "default_scope",
+    "model",
+    "train_dataloader",
+    "test_dataloader",
+    "train_cfg",
+    "optim_wrapper",
+    "param_scheduler",
+)
+# What is no key of mmdet's, but may be set like one by a scale or a detector's section for it.
+OWN_KEYS = ("channels_last", "epochs")
+# Where things lie and how many workers fetch them: different on every machine, the same result.
+LOCAL = ("data_root", "num_workers", "persistent_workers", "backend_args", "pretrained")
+
+
+def resolve(
+    experiments: Experiments, run: Run, data_root: Path, cache: Path | None = None, spread: BatchPlan = RECIPE
+) -> dict:
+    """Build the config of one run.
+
+    The detector's file comes first, then the data set, the scale, the detector's own sections for that
+    scale and for the data set, and last the loss.
+
+    Args:
+        experiments: Where the files are.
+        run: What to resolve.
+        data_root: Folder that holds the data sets.
+        cache: Folder for loaded config files, see :func:`corrloss.plan.detectors.load_settings`.
+        spread: How the batch is spread over processes.
+
+    Returns:
+        A plain dict: mmdet's config keys, and ``bench`` with what mmdet does not know (processes,
+        threads, GPUs, whether there are masks, the run's name, a digest of the code of its heads and losses).
+
+    Raises:
+        ExperimentError: A file is missing or broken, or the spread does not fit; the message names it.
+    """
+    config = copy.deepcopy(_without_loss(experiments, run.scale, run.dataset, run.detector, data_root, cache))
+    correlation = read_settings(experiments, "detector", run.detector, cache)["correlation"]
+    spread.apply(config, run.name)
+    _set_loss(config, run, correlation, experiments.folder / "detectors" / f"{run.detector}.py")
+    config["randomness"] = {"seed": run.seed}
+    config["bench"]["code"] = code_of(config["model"])
+    config["bench"]["run"] = run.name
+    return config
+
+
+@functools.cache
+def _without_loss(
+    experiments: Experiments, scale: str, dataset: str, detector: str, data_root: Path, cache: Path | None
+) -> dict:
+    sizes = experiments.read("scale", scale)
+    settings = read_settings(experiments, "detector", detector, cache)
+    data = read_settings(experiments, "dataset", dataset, cache)
+
+    config = Config(copy.deepcopy({key: settings[key] for key in DECISIVE if key in settings}))
+    masks = bool(settings.get("masks", False))
+    data_file = experiments.folder / "datasets" / f"{dataset}.py"
+    _set_dataset(config, data, data_root, masks, data_file)
+    for place, changes in [
+        (f"{data_file}: at overrides", data.get("overrides", {})),
+        *_changes(experiments.folder, scale, sizes, detector, settings, dataset),
+    ]:
+        _merge(config, changes, place)
+        _set_epochs(config, config._cfg_dict.pop("epochs", None))  # at once: later changes win
+    plain = config.to_dict()
+    heads = _heads_at(
+        plain, settings["correlation"]["at"], experiments.folder / "detectors" / f"{detector}.py"
+    )
+    _set_num_classes(plain["model"], heads, data.get("num_classes") or len(data["classes"]))
+    bench = {"masks": masks, "channels_last": plain.pop("channels_last", False)}
+    bench["pretrained"] = use_local_weights(plain["model"], data_root)
+    return {**plain, "bench": bench | {key: sizes[key] for key in ("processes", "threads", "gpus")}}
+
+
+def config_hash(config: dict) -> str:
+    """Twelve hexadecimal digits that change with whatever decides the run's result.
+
+    Where the data lies, and how many workers load it, leave the hash as it is.
+
+    Example:
+        >>> config_hash({"model": {"depth": 18}, "data_root": "a"})
+        'aa054aeaa394'
+        >>> config_hash({"data_root": "b", "model": {"depth": 18}})
+        'aa054aeaa394'
+    """
+    canonical = json.dumps(_without_local(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def dump(config: dict) -> str:
+    """The config as a Python file; :func:`load` and mmengine's ``Config.fromfile`` read it back unchanged."""
+    settings = (
+        f"{key} = {pprint.pformat(value, width=110, sort_dicts=False)}" for key, value in config.items()
+    )
+    return "\n".join(settings) + "\n"
+
+
+def load(path: Path) -> Config:
+    """Read what :func:`dump` wrote of a run's config: plain values, of which nothing is run.
+
+    Raises:
+        ExperimentError: The file is missing, cut short, or holds more than plain values.
+    """
+    try:
+        settings = dict(map(_setting, ast.parse(path.read_text(encoding="utf-8")).body))
+        if missing := [key for key in ("model", "bench", "randomness") if key not in settings]:
+            raise ValueError(f"no {', '.join(missing)}")
+    except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        raise ExperimentError(
+            f"{path}: not readable as a run's config ({error}); delete it and run snakemake again"
+        ) from error
+    return Config(settings)
+
+
+def _setting(statement: ast.stmt) -> tuple[str, object]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=key)], value=value):
+            return key, ast.literal_eval(value)
+        case _:
+            raise ValueError(f"line {statement.lineno} is no setting")
+
+
+def _changes(
+    folder: Path, scale: str, sizes: dict, detector: str, settings: dict, dataset: str
+) -> list[tuple[str, dict]]:
+    """What a scale changes of a detector's config, in order, each with its place for messages."""
+    scale_file, path = folder / "scales" / f"{scale}.yaml", folder / "detectors" / f"{detector}.py"
+    section = sizes["section"]
+    if section is not None and not isinstance(settings.get(section), dict):
+        raise ExperimentError(
+            f"{path}: has no dict `{section}`, the section that {scale_file} applies; "
+            f"write `{section} = dict()` if nothing is to change"
+        )
+    return [
+        (f"{scale_file}: at overrides", sizes["overrides"]),
+        (f"{path}: at {section}", settings[section] if section else {}),
+        (f"{path}: at {dataset}", settings.get(dataset, {})),
+        (f"{scale_file}: at after", sizes.get("after", {})),
+    ]
+
+
+def _merge(config: Config, changes: dict, place: str) -> None:
+    valid = (*DECISIVE, *OWN_KEYS)
+    unknown = [key for key in changes if key not in valid]
+    if unknown:
+        raise ExperimentError(f"{place}: {unknown[0]!r} is not one of {', '.join(valid)}")
+    try:
+        config.merge_from_dict(copy.deepcopy(changes))
+    except (TypeError, KeyError, AttributeError) as error:  # a mapping over what is none, and the like
+        raise ExperimentError(f"{place}: does not fit the detector's config: {error}") from error
+
+
+def _set_dataset(config: Config, data: dict, data_root: Path, masks: bool, data_file: Path) -> None:
+    if "train" not in data:
+        raise ExperimentError(f"{data_file}: has no `train`: no run can be trained on it")
+    for loader, part in (("train_dataloader", "train"), ("test_dataloader", "test")):
+        settings = config[loader].dataset
+        settings.update(_place_of_images(data, part, data_root))
+        if data.get("classes"):
+            settings.metainfo = ConfigDict(classes=data["classes"])
+        if "pipeline" in data[part]:  # else the detector's own
+            settings.pipeline = [_with_masks(step, masks) for step in data[part]["pipeline"]]
+
+
+def _place_of_images(data: dict, part: str, data_root: Path) -> ConfigDict:
+    return ConfigDict(
+        data_root=f"{data_root / data['folder']}/",
+        ann_file=data[part]["ann_file"],
+        data_prefix=dict(img=data[part]["img"]),
+    )
+
+
+def with_test_images(config: dict, data: dict, data_root: Path) -> dict:
+    """The config of a run that predicts the test images of another data set, of the same classes.
+
+    Args:
+        config: A resolved config.
+        data: File of the other data set in ``experiments/datasets``.
+        data_root: Folder that holds the data sets.
+    """
+    changed = copy.deepcopy(config)
+    changed["test_dataloader"]["dataset"].update(_place_of_images(data, "test", data_root).to_dict())
+    return changed
+
+
+def _with_masks(step: dict, masks: bool) -> dict:
+    return {**step, "with_mask": masks} if step["type"] == "LoadAnnotations" else dict(step)
+
+
+def _set_epochs(config: Config, epochs: int | None) -> None:
+    """Stretch a section's schedule: its length, and the end of the schedulers that count epochs."""
+    if epochs is not None:
+        config.train_cfg.max_epochs = epochs
+        for scheduler in config.param_scheduler:
+            if scheduler["by_epoch"]:
+                scheduler["end"] = epochs
+
+
+def _set_num_classes(model: dict, heads: list[dict], num_classes: int) -> None:
+    for head in heads:
+        head["num_classes"] = num_classes  # also where the file leaves it to the class: its default is COCO's
+    for node in _nodes(model):
+        if "num_classes" in node:
+            node["num_classes"] = num_classes
+
+
+def _nodes(node: object) -> Iterator[dict]:
+    """Every dict of a config, outer ones first."""
+    if isinstance(node, dict):
+        yield node
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+    for value in values:
+        yield from _nodes(value)
+
+
+def _set_loss(config: dict, run: Run, correlation: dict, path: Path) -> None:
+    for head in _heads_at(config, correlation["at"], path):
+        if "head" in correlation:
+            head["type"] = correlation["head"]
+        elif not run.is_baseline:  # no adapter: mmdet's own head, watched
+            head["type"], head["head"] = "WithCorrelationLoss", head["type"]
+        if not run.is_baseline:
+            head["loss_corr"] = {
+                "type": "CorrelationLoss",
+                "coefficient": run.coefficient,
+                "weight": run.weight,
+                "scope": correlation["scope"],
+                "reduction": correlation.get("reduction", "mean"),
+                **dict(run.options),
+            }
+
+
+def _heads_at(config: dict, place: str, path: Path) -> list[dict]:
+    node = config
+    for key in place.split("."):
+        if not isinstance(node, dict) or key not in node:
+            there = ", ".join(map(str, node)) if isinstance(node, dict) else "no keys"
+            raise ExperimentError(
+                f"{path}: at correlation.at: {place!r}, but the config has no {key!r} there; it has {there}"
+            )
+        node = node[key]
+    heads = list(node) if isinstance(node, list | tuple) else [node]
+    if not heads or not all(isinstance(head, dict) for head in heads):
+        raise ExperimentError(f"{path}: at correlation.at: {place!r} is no head, nor a list of heads")
+    return heads
+
+
+def _without_local(node: object) -> object:
+    if isinstance(node, dict):
+        return {
+            # Of weights to start from the file's name: it holds their checksum.
+            key: Path(value).name if key == "checkpoint" and isinstance(value, str) else _without_local(value)
+            for key, value in node.items()
+            if key not in LOCAL
+        }
+    if isinstance(node, list | tuple):
+        return [_without_local(value) for value in node]
+    return node

@@ -1,0 +1,83 @@
+"""ImageNet weights that backbones start from: their addresses, and the local files that stand for them.
+
+mmengine fetches ``torchvision://resnet50`` when a training starts, which needs torchvision and a network on
+every compute node. Here a resolved config names a local file instead, and that file is fetched beforehand.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+from corrloss.plan.schema import ExperimentError
+
+FOLDER = "weights"  # below the data root
+# Names and addresses are mmengine's own.
+HUBS = {
+    "torchvision://": "torchvision_0.12.json",
+    "open-mmlab://": "openmmlab.json",
+    "openmmlab://": "openmmlab.json",
+}
+
+
+def use_local_weights(config: dict, data_root: Path) -> dict[str, str]:
+    """Let every ``init_cfg`` of a config that loads published weights load a local file instead.
+
+    Args:
+        config: A resolved config, changed in place.
+        data_root: Folder that holds the data sets, and the weights in ``weights/``.
+
+    Returns:
+        Address by name of the file.
+
+    Raises:
+        ExperimentError: mmengine knows no weights of that name.
+    """
+    addresses = {}
+    for node in _pretrained(config):
+        address = address_of(node["checkpoint"])
+        if address is not None:
+            name = PurePosixPath(address).name
+            addresses[name] = address
+            node["checkpoint"] = f"{data_root / FOLDER / name}"
+    return addresses
+
+
+def address_of(checkpoint: str) -> str | None:
+    """Where published weights are fetched from; None for a file.
+
+    Raises:
+        ExperimentError: mmengine knows no weights of that name.
+
+    Example:
+        >>> address_of("torchvision://resnet50")
+        'https://download.pytorch.org/models/resnet50-0676ba61.pth'
+        >>> address_of("weights/mine.pth")
+    """
+    if checkpoint.startswith(("https://", "http://")):
+        return checkpoint
+    for scheme, file in HUBS.items():
+        if checkpoint.startswith(scheme):
+            known, name = _hub(file), checkpoint.removeprefix(scheme)
+            if name not in known:
+                raise ExperimentError(f"{checkpoint!r}: no such weights; there are {', '.join(known)}")
+            return known[name]
+    return None
+
+
+def _pretrained(node: object) -> Iterator[dict]:
+    if isinstance(node, dict):
+        if node.get("type") == "Pretrained" and isinstance(node.get("checkpoint"), str):
+            yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from _pretrained(value)
+
+
+@functools.cache
+def _hub(file: str) -> dict[str, str]:
+    return json.loads((files("mmengine") / "hub" / file).read_text(encoding="utf-8"))

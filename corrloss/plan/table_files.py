@@ -1,0 +1,169 @@
+"""From table files to the runs they need."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run
+from corrloss.plan.schema import ExperimentError, load_yaml, names, read_yaml
+
+HEADLINES = ("AP", "mask_AP")
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """The folders of ``experiments/`` and of the schemas that its files keep to.
+
+    Args:
+        root: The project's root.
+    """
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """``experiments/``."""
+        return self.root / "experiments"
+
+    @property
+    def detectors(self) -> list[str]:
+        """Names of all detectors that a table may use."""
+        return names(self.folder / "detectors", ".py")
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of all data sets that a scale may use."""
+        return names(self.folder / "datasets", ".py")
+
+    @property
+    def scales(self) -> list[str]:
+        """Names of all scales."""
+        return names(self.folder / "scales", ".yaml")
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of all tables."""
+        return names(self.folder / "tables", ".yaml")
+
+    @functools.cache  # noqa: B019 -- one instance lives as long as the process
+    def read(self, kind: str, name: str) -> dict:
+        """Content of ``experiments/<kind>s/<name>.yaml``, validated; ``kind`` is table or scale.
+
+        A file may ``extend`` another of its kind and then says only what differs.
+
+        Raises:
+            ExperimentError: See :func:`corrloss.plan.schema.read_yaml`.
+        """
+        return read_yaml(self.folder / f"{kind}s" / f"{name}.yaml", self.schema(kind))
+
+    @functools.cache  # noqa: B019
+    def schema(self, kind: str) -> dict:
+        """JSON schema of a table, scale, detector or dataset; names of files are those that there are."""
+        schema = load_yaml(self.root / "workflows" / "schemas" / f"{kind}.yaml")
+        if kind == "table":
+            schema["properties"]["rows"]["items"]["properties"]["detector"]["enum"] = self.detectors
+            schema["properties"]["seeds"]["propertyNames"] = {"enum": self.scales}
+            schema["$defs"]["scales"]["items"]["enum"] = self.scales
+        if kind == "scale":
+            for dataset in schema["properties"]["datasets"]["properties"].values():
+                dataset["enum"] = self.datasets
+        return schema
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table at one scale.
+
+    Attributes:
+        name: Name of its file.
+        title: Heading for people.
+        data: Which data set its runs stand for, ``coco`` or ``cityscapes``.
+        metrics: Columns of measured values, in order; none of kind ``overhead``.
+        headlines: Metrics whose difference to the baseline is shown; the published figures are of the last.
+        main: Whether a plain ``snakemake`` makes it.
+        runs: Its runs, baselines first within each detector, seeds innermost.
+        notes: What the file says of single variants, by run.
+        test_dev: Data set whose test images its target also predicts, for the evaluation server; or None.
+        kind: ``results``: what its runs achieve; ``overhead``: what the loss costs in training.
+    """
+
+    name: str
+    title: str
+    data: str
+    metrics: tuple[str, ...]
+    headlines: tuple[str, ...]
+    main: bool
+    runs: tuple[Run, ...]
+    notes: dict[Run, str]
+    test_dev: str | None = None
+    kind: str = "results"
+
+
+def load_table(experiments: Experiments, name: str, scale: str) -> Table:
+    """Read one table file and list the runs that it needs at a scale.
+
+    Args:
+        experiments: Where the files are.
+        name: Name of the table.
+        scale: Name of the scale.
+
+    Returns:
+        The table; its ``runs`` are empty where the file leaves this scale out.
+
+    Raises:
+        ExperimentError: The file is broken, or a variant lacks the baseline that it is compared with.
+    """
+    content = experiments.read("table", name)
+    datasets = experiments.read("scale", scale)["datasets"]
+    if content["data"] not in datasets:
+        known = ", ".join(sorted(datasets))
+        raise ExperimentError(
+            f"{experiments.folder}/tables/{name}.yaml: at data: {content['data']!r} has no data set at scale "
+            f"{scale!r}; its file names {known}"
+        )
+    kind, metrics = content.get("kind", "results"), tuple(content.get("metrics", ()))
+    headlines = tuple(metric for metric in metrics if metric in HEADLINES)
+    if kind == "results" and not headlines:
+        raise ExperimentError(
+            f"{experiments.folder}/tables/{name}.yaml: at metrics: needs one of {', '.join(HEADLINES)}: "
+            "their difference to the baseline is what a table shows"
+        )
+    notes: dict[Run, str] = {}
+    for row in content["rows"]:
+        for variant in row["variants"]:
+            if scale in variant.get("scales", row.get("scales", content.get("scales", [scale]))):
+                for seed in content.get("seeds", {}).get(scale, [0]):
+                    run = make_run(scale, datasets[content["data"]], row["detector"], variant, seed)
+                    notes[run] = variant.get("note", "")
+    for run in notes:
+        if run.baseline not in notes:
+            raise ExperimentError(
+                f"{experiments.folder}/tables/{name}.yaml: {run.name} has no baseline in this table; "
+                f"add the variant {{coefficient: {BASELINE}}} to detector {run.detector}"
+            )
+    return Table(
+        name=name,
+        title=content["title"],
+        data=content["data"],
+        metrics=metrics,
+        headlines=headlines,
+        main=content.get("main", True),
+        runs=tuple(notes),
+        notes=notes,
+        test_dev=datasets.get("test_dev") if content.get("test_dev") else None,
+        kind=kind,
+    )
+
+
+def make_run(scale: str, dataset: str, detector: str, variant: dict, seed: int) -> Run:
+    """The run that one variant of a row stands for."""
+    # A strength of 1 is one of 1.0: as a float, both give the run's config the same hash.
+    options = tuple(
+        (key, float(variant[key]) if key == "strength" else variant[key])
+        for key in sorted(OPTION_NAMES)
+        if key in variant
+    )
+    weight = float(variant.get("weight", 0.0))
+    return Run(scale, dataset, detector, variant["coefficient"], weight, seed, options)

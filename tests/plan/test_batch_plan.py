@@ -1,0 +1,98 @@
+import pytest
+from toy_project import ROOT
+
+from corrloss.plan.batch_plan import BatchPlan
+from corrloss.plan.configs import config_hash, resolve
+from corrloss.plan.matrix import load_matrix
+from corrloss.plan.runs import Run
+from corrloss.plan.schema import ExperimentError
+from corrloss.plan.table_files import Experiments
+
+ATSS = Run("paper", "coco", "atss", "concordance", 0.2, 0)
+
+
+def resolved(spread, tmp_path, configs_cache):
+    return resolve(Experiments(ROOT), ATSS, tmp_path, configs_cache, spread)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "processes=2", "processes=2,images_per_process=auto", "images_per_process=1,rescale_lr=true"]
+)
+def test_text_comes_back(text):
+    assert str(BatchPlan.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpus=2", "'gpus' is not one of processes, images_per_process, rescale_lr"),
+        ("processes=0", "processes='0': a whole number above 0"),
+        ("processes=two", "processes='two'"),
+        ("processes", "processes=''"),
+        ("processes=auto", "processes='auto': a whole number above 0 is needed"),
+        ("images_per_process=all", "images_per_process='all': a whole number above 0, or auto"),
+        ("rescale_lr=yes", "rescale_lr='yes': true or false"),
+    ],
+)
+def test_wrong_text_is_named(text, message):
+    with pytest.raises(ExperimentError, match=message):
+        BatchPlan.parse(text)
+
+
+def test_settings_of_a_workflow_are_values():
+    assert BatchPlan.of({"processes": 2, "rescale_lr": True}) == BatchPlan(2, rescale_lr=True)
+
+
+def test_the_recipe_is_4_processes_of_4_images(tmp_path, configs_cache):
+    config = resolved(BatchPlan(), tmp_path, configs_cache)
+    assert (config["bench"]["processes"], config["bench"]["gpus"]) == (4, 4)
+    assert config["train_dataloader"]["batch_size"] == 4
+    assert config["optim_wrapper"]["optimizer"]["lr"] == 0.01
+    assert "lr_factor" not in config["bench"]
+
+
+def test_the_same_batch_on_fewer_gpus_is_another_run(tmp_path, configs_cache):
+    recipe = resolved(BatchPlan(), tmp_path, configs_cache)
+    config = resolved(BatchPlan(2, 8), tmp_path, configs_cache)
+    assert (config["bench"]["processes"], config["bench"]["gpus"]) == (2, 2)
+    assert config["train_dataloader"]["batch_size"] == 8
+    assert config["optim_wrapper"]["optimizer"]["lr"] == 0.01
+    assert config_hash(config) != config_hash(recipe)
+
+
+def test_images_per_process_follow_from_the_recipes_batch(tmp_path, configs_cache):
+    for processes, images in ((1, 16), (2, 8), (8, 2), (16, 1)):
+        config = resolved(BatchPlan(processes, "auto"), tmp_path, configs_cache)
+        assert (config["bench"]["processes"], config["train_dataloader"]["batch_size"]) == (processes, images)
+    with pytest.raises(
+        ExperimentError, match=r"3 processes of 5 images are a batch of 15, the recipe's is 16"
+    ):
+        resolved(BatchPlan(3, "auto"), tmp_path, configs_cache)
+
+
+def test_another_batch_is_refused_with_the_way_out(tmp_path, configs_cache):
+    with pytest.raises(ExperimentError) as caught:
+        resolved(BatchPlan(2), tmp_path, configs_cache)
+    for part in (
+        "coco/atss/concordance",
+        "batch of 8",
+        "recipe's is 16",
+        "images_per_process=auto",
+        "rescale_lr",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(ExperimentError) as caught:
+        resolved(BatchPlan(3), tmp_path, configs_cache)
+    assert "images_per_process=" not in str(caught.value)
+
+
+def test_another_batch_rescales_the_learning_rate_where_that_is_asked_for(tmp_path, configs_cache):
+    config = resolved(BatchPlan(1, 8, rescale_lr=True), tmp_path, configs_cache)
+    assert config["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(0.005)
+    assert config["bench"]["lr_factor"] == 0.5
+
+
+def test_all_runs_of_a_scale_take_the_spread(tmp_path, configs_cache):
+    matrix = load_matrix(ROOT, "smoke", tmp_path, configs_cache.parent / "spread", BatchPlan(2, 2))
+    assert {planned.config["bench"]["processes"] for planned in matrix.planned.values()} == {2}
+    assert {planned.config["bench"]["gpus"] for planned in matrix.planned.values()} == {0}

@@ -1,0 +1,66 @@
+"""The digest of the code behind a run: what changes it, and what does not."""
+
+import shutil
+
+import pytest
+
+from corrloss.plan import code
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package to edit; the digests are of the copy."""
+    copy = tmp_path / "corrloss"
+    shutil.copytree(code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "PACKAGE", copy)
+    forget()
+    yield copy
+    forget()
+
+
+def forget():
+    for cached in (code.digest_of, code._homes, code._imported, code._meaning, code._tree):
+        cached.cache_clear()
+
+
+def edited(package, name, old, new):
+    path = package / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    forget()
+
+
+BASELINE = {"bbox_head": {"type": "CorrelationATSSHead", "loss_cls": {"type": "FocalLoss"}}}
+WITH_LOSS = {"bbox_head": BASELINE["bbox_head"] | {"loss_corr": {"type": "CorrelationLoss"}}}
+RETINANET = {"bbox_head": {"type": "CorrelationRetinaHead"}}
+
+
+def test_mmdets_own_detector_depends_on_no_code_of_ours():
+    assert code.code_of({"type": "ATSS", "bbox_head": {"type": "ATSSHead"}}) == ""
+
+
+def test_the_loss_and_the_head_are_part_of_it():
+    assert len({code.code_of(model) for model in (BASELINE, WITH_LOSS, RETINANET)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "stale"),
+    [
+        ("loss.py", "-self.weight)", "-2 * self.weight)", {"with loss"}),
+        ("_formulas.py", "import ", "import math as unused_name\nimport ", {"with loss"}),
+        ("heads/positives.py", "MIN_IOU = 1e-6", "MIN_IOU = 1e-5", {"baseline", "with loss", "retinanet"}),
+        ("heads/atss.py", "=None, **kwargs)", "=1, **kwargs)", {"baseline", "with loss"}),
+        ("heads/retinanet.py", "reshape(-1, 4)", "reshape(-1, 5)", {"retinanet"}),
+        ("heads/paa.py", "square()", "abs()", set()),
+        ("coco/reading.py", "import ", "import math as unused_name\nimport ", set()),
+        ("loss.py", "import torch\n", "# a remark\nimport torch\n", set()),
+        ("loss.py", "The loss of the positives.", "The loss of the positives, in other words.", set()),
+    ],
+)  # fmt: skip
+def test_an_edit_makes_stale_what_depends_on_it_and_no_more(package, name, old, new, stale):
+    models = {"baseline": BASELINE, "with loss": WITH_LOSS, "retinanet": RETINANET}
+    before = {kind: code.code_of(model) for kind, model in models.items()}
+    edited(package, name, old, new)
+    after = {kind: code.code_of(model) for kind, model in models.items()}
+    assert {kind for kind in models if before[kind] != after[kind]} == stale

@@ -1,0 +1,138 @@
+"""All of experiments/ at once, and a stream of broken files: each an error with place and valid choices."""
+
+import pytest
+from toy_project import ROOT
+
+from corrloss.plan.configs import config_hash
+from corrloss.plan.matrix import load_matrix
+from corrloss.plan.schema import ExperimentError
+from corrloss.plan.table_files import Experiments
+
+TABLE, SCALE = "tables/toys.yaml", "scales/mini.yaml"
+DETECTOR, DATASET = "detectors/toy.py", "datasets/shapes.py"
+VARIANT = "at rows[0].variants"
+
+# name: file, what is replaced (None: all of it), by what, and what the message must say of it
+BROKEN = {
+    "unknown key": (TABLE, "title", "titel", ["at the top", "'titel'", "'title' is missing", "metrics"]),
+    "unknown key in a variant": (TABLE, "weight", "wieght", [f"{VARIANT}[1]", "'wieght'", "strength"]),
+    "unknown detector": (TABLE, "toy\n", "tyo\n", ["at rows[0].detector", "'tyo'", "one of toy"]),
+    "unknown coefficient": (TABLE, "spearman", "kendall", [f"{VARIANT}[1].coeff", "'kendall'", "pearson"]),
+    "weight 0": (TABLE, "0.2", "0", [f"{VARIANT}[1].weight", "0 is less than or equal to the minimum of 0"]),
+    "negative weight": (TABLE, "0.2", "-0.2", [f"{VARIANT}[1].weight", "-0.2 is less than"]),
+    "weight in words": (TABLE, "0.2", "much", [f"{VARIANT}[1].weight", "'much'", "a number is needed"]),
+    "weight true": (TABLE, "0.2", "true", [f"{VARIANT}[1].weight", "True", "a number is needed"]),
+    "weight nan": (TABLE, "0.2", ".nan", ["line 8", ".nan is not a finite number"]),
+    "weight twice": (TABLE, "weight: 0.2", "weight: 0.2, weight: 0.3", ["line 8", "'weight' stands twice"]),
+    "no weight": (TABLE, ", weight: 0.2", "", [f"{VARIANT}[1]", "'weight' is missing"]),
+    "weight of a baseline": (
+        TABLE, "- coefficient: none", "- {coefficient: none, weight: 0.2}",
+        [f"{VARIANT}[0].weight", "no meaning"],
+    ),
+    "unknown scope": (TABLE, "0.2}", "0.2, scope: all}", [f"{VARIANT}[1].scope", "'all'", "batch, level"]),
+    "no baseline": (TABLE, "      - coefficient: none\n", "", ["no baseline", "{coefficient: none}", "toy"]),
+    "unknown kind of data": (TABLE, "coco", "voc", ["at data", "'voc'", "coco, cityscapes"]),
+    "data that the scale lacks": (TABLE, "coco", "cityscapes", ["at data", "'mini'", "names coco"]),
+    "no YAML": (TABLE, "[AP, AP50]", "[AP, AP50", ["not readable as YAML", "line 4"]),
+    "tabs": (TABLE, "  - detector", "\t- detector", ["not readable as YAML", "line 5"]),
+    "empty": (TABLE, None, "", ["at the top", "nothing stands where a mapping is needed"]),
+    "list for mapping": (TABLE, None, "- title: Toys\n", ["at the top", "a mapping is needed"]),
+    "text for list": (TABLE, "[AP, AP50]", "AP", ["at metrics", "'AP'", "a list is needed"]),
+    "no headline": (TABLE, "[AP, AP50]", "[AP50]", ["at metrics", "needs one of AP, mask_AP"]),
+    "no rows": (TABLE, None, "title: T\ndata: coco\nmetrics: [AP]\nrows: []\n", ["at rows", "non-empty"]),
+    "table extends nothing": (TABLE, "title", "extends: toyz\ntitle", ["at extends", "'toyz'"]),
+    "no runs at all": (TABLE, "title", "scales: [other]\ntitle", ["tables", "no table has a run", "'mini'"]),
+    "scale extends nothing": (SCALE, "gpus", "extends: tiny\ngpus", ["at extends", "'tiny'", "one of other"]),
+    "scales in a circle": (SCALE, "gpus", "extends: other\ngpus", ["mini -> other -> mini"]),
+    "unknown key of a scale": (SCALE, "gpus", "gpu", ["'gpu'", "'gpus' is missing: GPUs of", "threads"]),
+    "threads 0": (SCALE, "threads: 1", "threads: 0", ["at threads", "minimum of 1"]),
+    "unknown data set": (SCALE, "shapes", "shape", ["at datasets.coco", "'shape'", "one of shapes"]),
+    "override of no key": (SCALE, "  model:", "  modle:", ["at overrides", "'modle'", "model, train"]),
+    "override that does not fit": (SCALE, "{depth: 18}", "{depth: {a: 1}}", ["at overrides", "not fit"]),
+    "section that no detector has": (SCALE, "section: small", "section: tiny", ["`tiny`", "toy.py"]),
+    "detector without correlation": (DETECTOR, "correlation", "corelation", ["'correlation' is missing"]),
+    "correlation without place": (DETECTOR, 'at="model.bbox_head", ', "", ["at correlation", "'at'"]),
+    "correlation that says more": (DETECTOR, '"batch")', '"batch", size=1)', ["'size'", "reduction, scope"]),
+    "correlation's wrong scope": (DETECTOR, '"batch"', '"bach"', ["at correlation.scope", "'bach'", "level"]),
+    "correlation at no key": (
+        DETECTOR, "model.bbox_head", "model.roi_head",
+        ["at correlation.at", "'roi_head'", "backbone, bbox_head"],
+    ),
+    "correlation at a value": (DETECTOR, "model.bbox_head", "model.type", ["at correlation.at", "no head"]),
+    "correlation below a value": (DETECTOR, "model.bbox_head", "model.type.x", ["at correlation.at", "'x'"]),
+    "detector without a model": (DETECTOR, "model = ", "modle = ", ["'model' is missing"]),
+    "detector that is no Python": (DETECTOR, "model = dict(", "model = dict((", ["SyntaxError", "toy.py"]),
+    "detector of an unknown name": (DETECTOR, "width=256", "width=wide", ["'wide' is not defined"]),
+    "detector over a missing base": (DETECTOR, None, '_base_ = "./gone.py"\n', ["gone.py"]),
+    "detector over no config of mmdet": (DETECTOR, None, '_base_ = "mmdet::a/gone.py"\n', ["gone.py"]),
+    "section that is no dict": (DETECTOR, "small = ", "small, _ = 32, ", ["`small`", "mini.yaml"]),
+    "section with no key of mmdet": (
+        DETECTOR, "small = dict(model", "small = dict(modle",
+        ["at small", "'modle'", "model, train_dataloader"],
+    ),
+    "section that does not fit": (DETECTOR, "width=32", "width=dict(a=1)", ["at small", "not fit"]),
+    "data set without folder": (DATASET, "folder", "foldr", ["'folder' is missing"]),
+    "data set without classes": (DATASET, "classes", "names", ["needs one of classes, num_classes"]),
+    "classes as text": (DATASET, '("circle", "square")', '"circle"', ["at classes", "'circle'", "a list"]),
+    "a class twice": (DATASET, '"square"', '"circle"', ["at classes", "non-unique"]),
+    "data set without annotations": (DATASET, 'ann_file="test.json", ', "", ["at test", "'ann_file'"]),
+    "data set with a part too many keys": (DATASET, 'img="test/"', 'img="t/", size=1', ["at test", "'size'"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def load(project, tmp_path):
+    (project / "experiments" / "scales" / "other.yaml").write_text("extends: mini\n")
+    return lambda scale="mini": load_matrix(project, scale, tmp_path / "data", tmp_path / "results")
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_refused_with_file_place_and_choices(name, project, load):
+    file, old, new, said = BROKEN[name]
+    path = project / "experiments" / file
+    named = {"no runs at all": path.parent, "scales in a circle": path.with_name("other.yaml")}.get(
+        name, path
+    )
+    whole = path.read_text()
+    assert old is None or old in whole
+    path.write_text(new if old is None else whole.replace(old, new))
+    with pytest.raises(ExperimentError) as caught:
+        load()
+    message = str(caught.value)
+    assert str(named) in message
+    assert [part for part in said if part not in message] == []
+
+
+def test_a_scale_that_is_not_there_is_refused(project, load):
+    with pytest.raises(ExperimentError, match=r"scales/huge\.yaml: no such file; there are mini, other"):
+        load("huge")
+
+
+def test_the_small_project_is_sound(load):
+    matrix = load()
+    assert list(matrix.tables) == ["toys"]
+    assert list(matrix.planned) == ["shapes/toy/none/seed0", "shapes/toy/spearman_w0.2/seed0"]
+    assert matrix.datasets["shapes"]["folder"] == "shapes"
+
+
+def test_a_run_that_two_tables_share_is_planned_once(project, load):
+    tables = project / "experiments" / "tables"
+    text = (tables / "toys.yaml").read_text()
+    (tables / "more.yaml").write_text(text + "      - {coefficient: concordance, weight: 1}\n")
+    matrix = load()
+    assert [len(matrix.tables[name].runs) for name in ("more", "toys")] == [3, 2]
+    assert len(matrix.planned) == 3
+
+
+@pytest.mark.parametrize("scale", Experiments(ROOT).scales)
+def test_experiments_hold_at_every_scale(scale, tmp_path, configs_cache):
+    matrix = load_matrix(ROOT, scale, tmp_path / "data", configs_cache)
+    wanted = {run.name for table in matrix.tables.values() for run in table.runs}
+    assert set(matrix.planned) == wanted
+    folders = {str(planned.run.folder(tmp_path)).lower() for planned in matrix.planned.values()}
+    assert len(folders) == len(wanted)  # also where a file system does not tell A from a
+    hashes = {planned.hash for planned in matrix.planned.values()}
+    assert len(hashes) == len(wanted)
+    for name, planned in matrix.planned.items():
+        assert planned.run.name == name == planned.config["bench"]["run"]
+        assert planned.hash == config_hash(planned.config)
