@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint bench setup clean
+.PHONY: demo test test-slow lint docs bench setup clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -35,9 +35,16 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile workflows
 	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+	@$(MAKE) --no-print-directory docs
+
+# Strict: a broken link, a name that the API pages lack or a docstring with an unknown argument is an error.
+# It needs no network. `.venv/bin/mkdocs serve` shows the site with its search while pages are written.
+docs: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+	@echo "site/index.html"
 
 bench: $(READY)
 	@for bench in benchmarks/*.py; do echo "== $$bench"; OMP_NUM_THREADS=1 $(BIN)/python "$$bench"; done
 
 clean:
-	rm -rf results data .snakemake
+	rm -rf results data site .snakemake

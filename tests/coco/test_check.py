@@ -1,4 +1,7 @@
-"""A stream of bad data sets, each with what `check_coco` must say about it."""
+"""Bad data sets, each with what `check_coco` must report.
+
+``pytest -v tests/coco/test_check.py`` lists every case with the kinds of findings that are expected.
+"""
 
 import json
 import shutil
@@ -41,6 +44,10 @@ def root(good, tmp_path):
     return Path(shutil.copytree(good, tmp_path / "set"))
 
 
+def _ids(cases):
+    return [f"{name} -> {', '.join(expected)}" for name, (_, expected) in cases.items()]
+
+
 def _found(report):
     return {kind: findings.count for kind, findings in (report.errors | report.warnings).items()}
 
@@ -49,7 +56,7 @@ def _check(root, **options):
     return check_coco(root, FILE, "train", **options)
 
 
-@pytest.mark.parametrize("name", BAD_ANNOTATIONS)
+@pytest.mark.parametrize("name", BAD_ANNOTATIONS, ids=_ids(BAD_ANNOTATIONS))
 def test_bad_annotations(root, name):
     change, expected = BAD_ANNOTATIONS[name]
     edit(root, change)
@@ -61,7 +68,7 @@ def test_bad_annotations(root, name):
     assert all(findings.examples for findings in (report.errors | report.warnings).values())
 
 
-@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("name", BAD_FILES, ids=_ids(BAD_FILES))
 def test_bad_files(root, name):
     harm, expected = BAD_FILES[name]
     harm(root)
