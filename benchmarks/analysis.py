@@ -10,7 +10,6 @@ scaled up.
 """
 
 import argparse
-import json
 import resource
 import shutil
 import sys
@@ -33,6 +32,7 @@ from corrloss.coco.reading import load_detections, load_ground_truth
 from corrloss.plan.matrix import Matrix, Planned
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Experiments, load_table
+from corrloss.run import KINDS
 from corrloss.tables.build import build_table
 from corrloss.tables.intervals import stored_intervals
 from corrloss.tables.records import read_finished, read_runs, runs_frame
@@ -224,12 +224,12 @@ def write_records(root: Path, runs: list[Run]) -> None:
     common["environment"] = {"train": environment, "predict": environment}
     for run in runs:
         folder = run.folder(root)
-        folder.mkdir(parents=True)
+        folder.path.mkdir(parents=True)
         metrics = dict(zip(names, (100 * rng.random(len(names))).tolist(), strict=True))
-        (folder / "record.json").write_text(json.dumps({"run": run.name, "metrics": metrics, **common}))
+        folder.write_record({"run": run.name, "metrics": metrics, **common})
         replicates = Replicates(np.full(6, 30.0), rng.normal(30, 1, (1000, 6)), 200, 0)
-        for kind in ("bbox", "segm"):
-            replicates.save(folder / f"bootstrap.{kind}.npz")
+        for kind in KINDS:
+            replicates.save(folder.replicates(kind))
 
 
 if __name__ == "__main__":

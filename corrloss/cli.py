@@ -256,12 +256,12 @@ def evaluate(
 ) -> None:
     """Measure the detections of one run; write its record and, beside it, its bootstrap replicates."""
     from corrloss.analysis.record import make_record, write_replicates
-    from corrloss.engine.lock import exclusive
-    from corrloss.files import write_json
+    from corrloss.run import RunFolder
 
-    with exclusive(folder, log):
-        write_replicates(folder, annotations)
-        write_json(record, make_record(run, config_hash, folder, annotations, ap))
+    files = RunFolder(folder)
+    with files.exclusive(log):
+        write_replicates(files, annotations)
+        files.write_record(make_record(run, config_hash, files, annotations, ap))
 
 
 @app.command()

@@ -1,14 +1,12 @@
-"""Writing a file so that nobody ever sees half of it, and names of files that are not ours."""
+"""Atomic writes, and a check of file names from outside."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from corrloss.errors import CorrLossError
 
 
 def escapes_root(name: str) -> bool:
@@ -27,16 +25,20 @@ def escapes_root(name: str) -> bool:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to, and rename it into place if the block succeeds.
+    """Write a file atomically: to a temporary file in the same folder, renamed to ``path`` at the end.
+
+    The temporary name is unique across hosts and containers that share the folder. If the block raises, the
+    temporary file is removed and ``path`` is left unchanged. A killed process leaves its temporary file
+    behind; those in a run's folder are removed by :meth:`corrloss.run.RunFolder.exclusive`.
 
     Args:
-        path: Where the finished file shall be.
+        path: The file to create or replace; missing folders above it are created.
 
     Yields:
-        Where to write it; removed again if the block fails.
+        The temporary file's path, to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield temporary
         temporary.replace(path)
@@ -44,34 +46,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-class StageReportError(CorrLossError):
-    """The report that a stage wrote of its work is missing or damaged; the message names it."""
-
-
-def read_report(path: Path, keys: Iterable[str] = ()) -> dict:
-    """Read what a stage wrote with :func:`write_json`.
-
-    Args:
-        path: The file.
-        keys: What must be in it.
-
-    Raises:
-        StageReportError: The file is missing, cut short, or lacks a key.
-    """
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if missing := [key for key in keys if key not in report]:
-            raise ValueError(f"no {', '.join(missing)}")
-        if not isinstance(report, dict):
-            raise ValueError("no object")
-    except (OSError, ValueError, TypeError) as error:
-        raise StageReportError(
-            f"{path}: not readable as a report ({error}); delete it, run snakemake again"
-        ) from error
-    return report
-
-
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, indented, whole or not at all."""
+    """Write JSON, indented and with sorted keys, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -84,7 +84,7 @@ def _write(path: Path, frame) -> None:
 
 def _finish(project: Project, run: Run, seed: int) -> dict:
     folder = run.folder(project.results)
-    folder.mkdir(parents=True)
+    folder.path.mkdir(parents=True)
     annotations = project.root / "data/mini_coco/annotations/instances_val.json"
     objects = [a for a in json.loads(annotations.read_text())["annotations"] if not a["iscrowd"]]
     rng = np.random.default_rng(seed)
@@ -98,10 +98,10 @@ def _finish(project: Project, run: Run, seed: int) -> dict:
         }
         for a, score in zip(objects, scores, strict=True)
     ]
-    for name in ("detections", "detections_best", "detections_worst"):
-        (folder / f"{name}.bbox.json").write_text(json.dumps(entries))
+    for path in (folder.detections(), folder.bound("best"), folder.bound("worst")):
+        path.write_text(json.dumps(entries))
     np.savez(
-        folder / "positives.npz",
+        folder.positives,
         **{key: np.array([a[key] for a in objects]) for key in ("image_id", "category_id")},
         annotation_id=np.array([a["id"] for a in objects]),
         score=scores.astype(np.float32),
@@ -112,9 +112,8 @@ def _finish(project: Project, run: Run, seed: int) -> dict:
     terms = {"loss": 2.0, "loss_cls": 1.5, HOSTILE: 0.5}
     curve = [{"iteration": 10 * i, **{name: value / i for name, value in terms.items()}} for i in range(1, 6)]
     training = {"train_seconds": 9.0, "iterations": 50, "resumes": 0, "peak_memory_mb": 1, "curve": curve}
-    (folder / "training.json").write_text(json.dumps({**training, "environment": environment}))
-    prediction = {"predict_seconds": 1.0, "environment": environment}
-    (folder / "prediction.json").write_text(json.dumps(prediction))
+    folder.write_training({**training, "environment": environment})
+    folder.write_prediction({"predict_seconds": 1.0, "peak_memory_mb": 1, "environment": environment})
     record = make_record(run.name, "0" * 12, folder, annotations)
-    (folder / "record.json").write_text(json.dumps(record))
-    return read_record(folder / "record.json", run)
+    folder.write_record(record)
+    return read_record(folder.record, run)

@@ -66,10 +66,10 @@ def pristine(tmp_path_factory):
     matrix = load_matrix(root, "mini", root / "data", root / "results")
     for points, planned in enumerate(matrix.planned.values(), start=30):
         folder = planned.run.folder(root / "results")
-        folder.mkdir(parents=True)
+        folder.path.mkdir(parents=True)
         record = {"run": planned.run.name, "config_hash": planned.hash, "train_seconds": 9.0}
         record["metrics"] = {"AP": points, "AP50": 50.0}
-        (folder / "record.json").write_text(json.dumps(record))
+        folder.record.write_text(json.dumps(record))
     return root
 
 

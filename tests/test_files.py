@@ -78,3 +78,11 @@ def test_what_is_no_json_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "file.json", {"a": object()})
     assert left(tmp_path) == []
+
+
+def test_two_writers_of_one_file_use_different_temporary_files(tmp_path):
+    """Also with equal process ids, as on two hosts or in two containers."""
+    with atomic_write(tmp_path / "file.txt") as one, atomic_write(tmp_path / "file.txt") as other:
+        assert one != other
+        one.write_text("one"), other.write_text("other")
+    assert left(tmp_path) == ["file.txt"]

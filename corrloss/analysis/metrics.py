@@ -3,7 +3,6 @@
 import os
 from dataclasses import asdict
 from math import isnan
-from pathlib import Path
 
 from corrloss.analysis.ap import METRICS, Backend, average_precision
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
@@ -20,13 +19,9 @@ from corrloss.analysis.correlation import (
 from corrloss.analysis.matching import match
 from corrloss.analysis.tide import OLRP, TIDE, optimal_lrp, tide_errors
 from corrloss.coco.reading import Detections, GroundTruth, load_detections, load_ground_truth
+from corrloss.run import RunFolder
 
 RHO = ("rho_cls", "rho_img")
-BOXES = "detections.bbox.json"
-MASKS = "detections.segm.json"
-POSITIVES = "positives.npz"
-#: Boxes of the scores re-dealt before post-processing, by order.
-BOUNDS_BEFORE_NMS = {order: f"detections_{order}.bbox.json" for order in ORDERS}
 
 
 def metric_names(masks: bool) -> list[str]:
@@ -45,7 +40,7 @@ def metric_names(masks: bool) -> list[str]:
 
 def run_metrics(
     annotation_file: str | os.PathLike,
-    run_folder: str | os.PathLike,
+    folder: RunFolder,
     backend: Backend = "hotcoco",
     threshold: float = POSITIVE_IOU,
 ) -> dict[str, float | int | None]:
@@ -53,8 +48,8 @@ def run_metrics(
 
     Args:
         annotation_file: the COCO annotations of the images that the run predicted.
-        run_folder: holds `detections.bbox.json` and, where the run has them, `detections.segm.json`,
-            `positives.npz`, `detections_best.bbox.json` and `detections_worst.bbox.json`.
+        folder: holds detections of boxes and, where the run has them, those of masks, positives before
+            post-processing, and detections in the best and the worst order.
         backend: which tool computes AP.
         threshold: the IoU from which a detection is a positive, for the correlations and bounds.
 
@@ -76,23 +71,22 @@ def run_metrics(
         GroundTruthError: the annotation file is unusable.
         DetectionsError: there are no detections, or one of the files is unusable.
     """
-    folder = Path(run_folder)
     ground_truth = load_ground_truth(annotation_file)
-    boxes = load_detections(folder / BOXES, ground_truth)
+    boxes = load_detections(folder.detections(), ground_truth)
     metrics: dict[str, float | int] = dict(average_precision(ground_truth, boxes, backend=backend))
-    if (folder / MASKS).exists():
-        masks = load_detections(folder / MASKS, ground_truth, "segm")
+    if folder.detections("segm").exists():
+        masks = load_detections(folder.detections("segm"), ground_truth, "segm")
         points = average_precision(ground_truth, masks, "segm", backend)
         metrics |= {f"mask_{name}": points[name] for name in METRICS}
     positives = None
-    if (folder / POSITIVES).exists():
-        positives = load_positives(folder / POSITIVES, ground_truth)
+    if folder.positives.exists():
+        positives = load_positives(folder.positives, ground_truth)
         metrics |= _flat("rho_img", rho_img(positives, ground_truth, threshold))
     metrics |= _of_matches(ground_truth, boxes, positives, backend, threshold)
     metrics |= {f"tide_{name}": gain for name, gain in tide_errors(ground_truth, boxes).items()}
-    for order, name in BOUNDS_BEFORE_NMS.items():
-        if (folder / name).exists():
-            bound = load_detections(folder / name, ground_truth)
+    for order in ORDERS:
+        if folder.bound(order).exists():
+            bound = load_detections(folder.bound(order), ground_truth)
             metrics[f"bound_img_{order}_AP"] = average_precision(ground_truth, bound, backend=backend)["AP"]
     return {name: None if isnan(value) else value for name, value in metrics.items()}
 

@@ -8,16 +8,14 @@ from pathlib import Path
 
 from corrloss.analysis.ap import Backend
 from corrloss.analysis.bootstrap import bootstrap_ap, unknown_replicates
-from corrloss.analysis.metrics import MASKS, metric_names, run_metrics
+from corrloss.analysis.metrics import metric_names, run_metrics
 from corrloss.coco.reading import load_detections, load_ground_truth
-from corrloss.files import atomic_write, read_report
-
-OF_TRAINING = ("train_seconds", "peak_memory_mb", "iterations", "resumes", "environment")
-OF_PREDICTION = ("predict_seconds", "environment")
+from corrloss.files import atomic_write
+from corrloss.run import KINDS, RunFolder
 
 
 def make_record(
-    run: str, config_hash: str, folder: Path, annotations: Path, backend: Backend = "hotcoco"
+    run: str, config_hash: str, folder: RunFolder, annotations: Path, backend: Backend = "hotcoco"
 ) -> dict:
     """Measure a run's detections and gather everything that is known of it.
 
@@ -26,7 +24,7 @@ def make_record(
     Args:
         run: Name of the run.
         config_hash: Hash of its resolved config.
-        folder: The run's folder with ``training.json``, ``prediction.json`` and detections.
+        folder: The run's folder with the reports of training and prediction, and detections.
         annotations: COCO annotation file of the images that were predicted.
         backend: Which tool computes AP.
 
@@ -39,13 +37,12 @@ def make_record(
         StageReportError: ``training.json`` or ``prediction.json`` is damaged.
         ValueError: So are the detections or what else is measured; the message names the file.
     """
-    training = read_report(folder / "training.json", OF_TRAINING)
-    prediction = read_report(folder / "prediction.json", OF_PREDICTION)
+    training, prediction = folder.read_training(), folder.read_prediction()
     failed = training.get("failed")
     if failed is None:
         metrics = run_metrics(annotations, folder, backend)
     else:
-        metrics = dict.fromkeys(metric_names(masks=(folder / MASKS).exists()))
+        metrics = dict.fromkeys(metric_names(masks=folder.detections("segm").exists()))
     return {
         "run": run,
         "seed": int(run.rpartition("seed")[2]),
@@ -64,12 +61,7 @@ def make_record(
     }
 
 
-def replicates_file(iou_type: str) -> str:
-    """Name of the file of bootstrap replicates of the boxes (``bbox``) or masks (``segm``)."""
-    return f"bootstrap.{iou_type}.npz"
-
-
-def write_replicates(folder: Path, annotations: Path) -> None:
+def write_replicates(folder: RunFolder, annotations: Path) -> None:
     """Bootstrap the AP of a run's boxes, and masks where it has them, over images, and keep the replicates.
 
     Every run is resampled alike, so that the difference of two is a subtraction. The replicates of a run
@@ -80,15 +72,15 @@ def write_replicates(folder: Path, annotations: Path) -> None:
         annotations: COCO annotation file of the images that were predicted.
     """
     ground_truth = load_ground_truth(annotations)
-    failed = "failed" in read_report(folder / "training.json")
-    for iou_type in ("bbox", "segm"):
-        detections = folder / f"detections.{iou_type}.json"
+    failed = "failed" in folder.read_training()
+    for kind in KINDS:
+        detections = folder.detections(kind)
         if detections.exists():
             if failed:
                 replicates = unknown_replicates(len(ground_truth.image_ids))
             else:
-                replicates = bootstrap_ap(ground_truth, load_detections(detections, ground_truth, iou_type))
-            with atomic_write(folder / replicates_file(iou_type)) as temporary, temporary.open("wb") as file:
+                replicates = bootstrap_ap(ground_truth, load_detections(detections, ground_truth, kind))
+            with atomic_write(folder.replicates(kind)) as temporary, temporary.open("wb") as file:
                 replicates.save(file)
 
 

@@ -21,10 +21,10 @@ import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.coco.reading import load_ground_truth
 from corrloss.engine.candidates import BOUNDS, CandidateKeeper, CandidatesUnavailable, write_candidates
 from corrloss.engine.environment import environment, peak_memory_mb
-from corrloss.engine.lock import exclusive
 from corrloss.errors import CorrLossError
-from corrloss.files import atomic_write, read_report, write_json
+from corrloss.files import atomic_write, write_json
 from corrloss.plan.configs import load
+from corrloss.run import RunFolder
 
 
 class WeightsError(CorrLossError):
@@ -78,8 +78,8 @@ def predict(
     config = load(config_path)
     torch.set_num_threads(config.bench.threads)
     kinds = ["bbox", "segm"] if config.bench.masks else ["bbox"]
-    with exclusive(report.parent, log):
-        if "failed" in read_report(training):
+    with RunFolder(report.parent).exclusive(log):
+        if "failed" in RunFolder(training.parent).read_training():
             _write_nothing(detections, kinds, candidates)
             write_json(report, _report(0.0))
         else:

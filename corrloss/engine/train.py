@@ -20,12 +20,12 @@ from mmengine.runner import Runner
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, TrainingDiverged
-from corrloss.engine.lock import exclusive
 from corrloss.engine.parent import end_with_parent
 from corrloss.engine.resume import ResumeHook, checkpoints, newest_whole
 from corrloss.errors import CorrLossError
 from corrloss.files import atomic_write, write_json
 from corrloss.plan.configs import load
+from corrloss.run import RunFolder
 
 STARTS = "starts.txt"
 
@@ -75,7 +75,7 @@ def train(places: Places, log: Callable[[str], None]) -> None:
     if dist.is_torchelastic_launched():  # this is one of the processes that _start_processes started
         _train_as_one_of_several(config, places, log)
         return
-    with exclusive(places.report.parent, log):
+    with RunFolder(places.report.parent).exclusive(log):
         places.work_dir.mkdir(parents=True, exist_ok=True)
         with (places.work_dir / STARTS).open("a") as starts:
             starts.write("started\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from corrloss.run import RunFolder
+
 BASELINE = "none"
 # Arguments of CorrelationLoss.
 OPTION_NAMES = ("strength", "scope", "reduction", "gradient_to", "processes")
@@ -62,9 +64,9 @@ class Run:
         """The run that this one is compared with: same scale, data set, detector and seed."""
         return Run(self.scale, self.dataset, self.detector, BASELINE, 0.0, self.seed)
 
-    def folder(self, results: Path) -> Path:
-        """Folder of everything the run leaves, below the results folder."""
-        return results / self.scale / "runs" / self.name
+    def folder(self, results: Path) -> RunFolder:
+        """The run's folder below the folder of all results."""
+        return RunFolder(results / self.scale / "runs" / self.name)
 
 
 def readable(value: str | float) -> str:

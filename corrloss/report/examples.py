@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from corrloss.analysis.metrics import BOXES
 from corrloss.coco.reading import Detections, GroundTruth, load_detections
 from corrloss.report.results import DataSet
+from corrloss.run import RunFolder
 
 SIDE = 256  # pixels of the longer side
 EXAMPLES = 4
@@ -33,20 +33,20 @@ class Example:
     source: str
 
 
-def examples(run_folder: Path, data: DataSet) -> list[Example]:
+def examples(folder: RunFolder, data: DataSet) -> list[Example]:
     """Draw a run's detections on a few test images, the same ones for every run.
 
     Of an image with k annotated objects the k highest scores are drawn, so that no threshold decides how
     good a detector looks.
 
     Args:
-        run_folder: Holds the run's detections.
+        folder: Holds the run's detections.
         data: What the run was tested on; images that are not there are left out.
 
     Raises:
         DetectionsError: the detections are missing or damaged.
     """
-    detections = load_detections(run_folder / BOXES, data.ground_truth)
+    detections = load_detections(folder.detections(), data.ground_truth)
     files = {image["id"]: str(image["file_name"]) for image in data.ground_truth.document["images"]}
     drawn = []
     for image_id in example_images(data.ground_truth):

@@ -8,7 +8,6 @@ import numpy as np
 import plotly.graph_objects as go
 
 from corrloss.analysis.correlation import POSITIVE_IOU, Positives, load_positives
-from corrloss.analysis.metrics import POSITIVES
 from corrloss.report import figures
 from corrloss.report.results import DataSet, FinishedRun, MadeTable
 from corrloss.report.soft_ranks import correlations
@@ -109,11 +108,11 @@ def _weight(table: MadeTable) -> Panel:
 
 def _density(detectors: dict[str, list[FinishedRun]], data: dict[str, DataSet]) -> Panel:
     def positives(run: FinishedRun) -> Positives:
-        return load_positives(run.folder / POSITIVES, data[run.run.dataset].ground_truth)
+        return load_positives(run.folder.positives, data[run.run.dataset].ground_truth)
 
     shown = {}
     for name, runs in detectors.items():
-        own = {run.run: run for run in runs if (run.folder / POSITIVES).exists()}
+        own = {run.run: run for run in runs if run.folder.positives.exists()}
         for key, run in own.items():
             baseline = own.get(key.baseline)
             if not key.is_baseline:
@@ -141,9 +140,9 @@ def _positives_of_one_image(
 ) -> tuple[str, np.ndarray, np.ndarray] | None:
     """Scores and IoUs of the image with the most positives, of the first run that has any that vary."""
     for run in runs:
-        if not (run.folder / POSITIVES).exists():
+        if not run.folder.positives.exists():
             continue
-        positives = load_positives(run.folder / POSITIVES, data[run.run.dataset].ground_truth)
+        positives = load_positives(run.folder.positives, data[run.run.dataset].ground_truth)
         counted = positives.iou >= POSITIVE_IOU
         images, counts = np.unique(positives.image_id[counted], return_counts=True)
         if len(images):

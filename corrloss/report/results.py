@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from corrloss.coco.reading import GroundTruth, load_ground_truth
 from corrloss.errors import CorrLossError
 from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run, readable
 from corrloss.plan.table_files import Experiments, Table, load_table
+from corrloss.run import RunFolder
 from corrloss.tables.records import FAILED, read_record, read_runs
 from corrloss.tables.show import read_table
 
@@ -39,13 +39,13 @@ class FinishedRun:
 
     Attributes:
         run: The run.
-        folder: Where its files are.
+        folder: Its folder.
         record: ``record.json``.
         curve: Mean of each loss term over stretches of the training; ``iteration`` is the last of each.
     """
 
     run: Run
-    folder: Path
+    folder: RunFolder
     record: dict
     curve: list[dict[str, float]]
 
@@ -154,19 +154,17 @@ def _finished(row: pd.Series, results: Path) -> FinishedRun:
     if run.name != row["run"]:
         raise ReportError(f"runs.csv: run {row['run']} has the columns of {run.name}; run snakemake again")
     folder = run.folder(results)
-    record = read_record(folder / "record.json", run)
+    record = read_record(folder.record, run)
     if record["config_hash"] != row["config_hash"]:
-        raise ReportError(
-            f"{folder / 'record.json'}: is of another config than runs.csv; run snakemake again"
-        )
-    return FinishedRun(run, folder, record, _curve(folder / "training.json"))
+        raise ReportError(f"{folder.record}: is of another config than runs.csv; run snakemake again")
+    return FinishedRun(run, folder, record, _curve(folder))
 
 
-def _curve(path: Path) -> list[dict[str, float]]:
+def _curve(folder: RunFolder) -> list[dict[str, float]]:
+    curve = folder.read_training()["curve"]
     try:
-        curve = json.loads(path.read_text(encoding="utf-8"))["curve"]
         return [{name: float(value) for name, value in point.items()} for point in curve]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ReportError(
-            f"{path}: not readable as a training's report ({error!r}); train it again"
+            f"{folder.training}: not readable as a training's report ({error!r}); train it again"
         ) from error

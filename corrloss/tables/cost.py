@@ -169,7 +169,7 @@ def _run_cost(
     disk = None if row is None else _gigabytes(planned.config, row, _images(matrix, run, "test"))
     devices = max(bench["gpus"], 1)
     if run in finished:
-        folder = run.folder(results)
+        folder = run.folder(results).path
         disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
         return RunCost(run, finished[run] * devices / 3600, disk, RECORD)
     if alike:

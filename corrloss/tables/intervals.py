@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 from corrloss.analysis.bootstrap import Interval, Replicates, paired_difference
-from corrloss.analysis.record import replicates_file
 from corrloss.plan.runs import Run
 
 Intervals = Callable[[list[Run], str], Interval | None]
@@ -28,8 +27,8 @@ def stored_intervals(results: Path) -> Intervals:
     load = cache(Replicates.load)  # a baseline is in many pairs
 
     def interval(runs: list[Run], metric: str) -> Interval | None:
-        name = replicates_file("segm" if metric.startswith("mask_") else "bbox")
-        pairs = [(run.baseline.folder(results) / name, run.folder(results) / name) for run in runs]
+        kind = "segm" if metric.startswith("mask_") else "bbox"
+        pairs = [tuple(r.folder(results).replicates(kind) for r in (run.baseline, run)) for run in runs]
         if not pairs or not all(path.exists() for pair in pairs for path in pair):
             return None
         baselines, others = ([load(path) for path in side] for side in zip(*pairs, strict=True))

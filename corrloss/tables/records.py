@@ -143,7 +143,7 @@ def read_finished(matrix: Matrix, results: Path) -> list[tuple[Run, dict]]:
     """
     finished = []
     for planned in matrix.planned.values():
-        path = planned.run.folder(results) / "record.json"
+        path = planned.run.folder(results).record
         if path.exists() and (record := read_record(path, planned.run))["config_hash"] == planned.hash:
             finished.append((planned.run, record))
     return finished

@@ -13,6 +13,7 @@ from corrloss.analysis.bootstrap import Replicates, paired_difference
 from corrloss.analysis.metrics import metric_names
 from corrloss.analysis.record import make_record, write_replicates
 from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.run import RunFolder
 
 NAME = "mini_coco/atss/spearman_w0.2/seed3"
 TRAINING = {
@@ -37,7 +38,7 @@ def folder(tmp_path):
 
 
 def made(folder):
-    return make_record(NAME, "0123456789ab", folder, folder / "annotations.json")
+    return make_record(NAME, "0123456789ab", RunFolder(folder), folder / "annotations.json")
 
 
 def test_a_record_says_what_was_measured_and_under_what_circumstances(folder):
@@ -149,10 +150,10 @@ def made_whole(folder):
 def test_a_training_that_failed_leaves_replicates_that_give_no_interval(folder, with_masks):
     dataset = make_dataset(0)
     write(folder / "detections.bbox.json", make_detections(1, dataset))
-    write_replicates(folder, folder / "annotations.json")
+    write_replicates(RunFolder(folder), folder / "annotations.json")
     whole = Replicates.load(folder / "bootstrap.bbox.npz")
     fail(folder, with_masks)
-    write_replicates(folder, folder / "annotations.json")
+    write_replicates(RunFolder(folder), folder / "annotations.json")
     failed = Replicates.load(folder / "bootstrap.bbox.npz")
     assert (folder / "bootstrap.segm.npz").exists() == with_masks
     assert failed.values.shape == whole.values.shape == (1000, len(BOOTSTRAPPED))
@@ -161,7 +162,9 @@ def test_a_training_that_failed_leaves_replicates_that_give_no_interval(folder, 
 
 
 def test_the_reference_tool_gives_the_same_record_and_is_named(folder):
-    reference = make_record(NAME, "0123456789ab", folder, folder / "annotations.json", "pycocotools")
+    reference = make_record(
+        NAME, "0123456789ab", RunFolder(folder), folder / "annotations.json", "pycocotools"
+    )
     fast = made(folder)
     assert (reference.pop("ap_backend"), fast.pop("ap_backend")) == ("pycocotools", "hotcoco")
     assert reference["metrics"] == pytest.approx(fast["metrics"])

@@ -271,8 +271,8 @@ RUNS_CASES = {
 }
 
 CURVE_CASES = {
-    "empty": (whole(""), "not readable as a training's report"),
-    "cut off": (cut, "not readable as a training's report"),
+    "empty": (whole(""), "not readable as a report"),
+    "cut off": (cut, "not readable as a report"),
     "no curve": (parsed(lambda report: report.pop("curve")), "curve"),
     "a loss in words": (parsed(lambda report: report["curve"][0].update(loss="high")), "high"),
 }

@@ -18,6 +18,7 @@ from pycocotools.mask import iou as coco_iou
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.analysis import metrics
 from corrloss.analysis.ap import average_precision
+from corrloss.analysis.bounds import ORDERS
 from corrloss.analysis.correlation import load_positives
 from corrloss.coco.reading import load_detections, load_ground_truth
 from corrloss.data.mini_coco import make_mini_coco
@@ -27,6 +28,7 @@ from corrloss.engine.predict import predict
 from corrloss.plan.configs import dump, resolve
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Experiments
+from corrloss.run import TRAINING_KEYS, RunFolder
 
 ROOT = Path(__file__).parents[2]
 RANKING = ["ap_loss_retinanet", "alrp_retinanet", "qfl_atss", "rs_atss", "gfl"]
@@ -443,12 +445,13 @@ def test_nothing_stays_watched_after_an_error(model_of, batch):
 
 
 def test_predict_keeps_what_the_analysis_reads(config_of, model_of, ground_truth, tmp_path):
-    assert POSITIVES == metrics.POSITIVES
-    assert BOUNDS == metrics.BOUNDS_BEFORE_NMS
+    run = RunFolder(tmp_path)
+    assert tmp_path / POSITIVES == run.positives
+    assert {order: tmp_path / name for order, name in BOUNDS.items()} == {o: run.bound(o) for o in ORDERS}
     config = tmp_path / "config.py"
     config.write_text(dump(config_of("atss").to_dict()))
     torch.save(model_of("atss").state_dict(), tmp_path / "weights.pth")
-    (tmp_path / "training.json").write_text("{}")
+    run.write_training(dict.fromkeys(TRAINING_KEYS))
     lines = []
     for folder in (None, tmp_path):
         name = f"{'with' if folder else 'without'}.bbox.json"
@@ -457,7 +460,7 @@ def test_predict_keeps_what_the_analysis_reads(config_of, model_of, ground_truth
         predict(*given, places.detections, places.report, lines.append, folder)
     assert (tmp_path / "with.bbox.json").read_bytes() == (tmp_path / "without.bbox.json").read_bytes()
     assert not any("not available" in line for line in lines)
-    (tmp_path / "with.bbox.json").rename(tmp_path / metrics.BOXES)
-    measured = metrics.run_metrics(ground_truth.path, tmp_path)
+    (tmp_path / "with.bbox.json").rename(run.detections())
+    measured = metrics.run_metrics(ground_truth.path, run)
     assert {"rho_img", "bound_img_best_AP", "bound_img_worst_AP"} <= measured.keys()
     assert [path.name for path in tmp_path.glob(".*")] == [".lock"]

@@ -129,7 +129,7 @@ def test_experiments_hold_at_every_scale(scale, tmp_path, configs_cache):
     matrix = load_matrix(ROOT, scale, tmp_path / "data", configs_cache)
     wanted = {run.name for table in matrix.tables.values() for run in table.runs}
     assert set(matrix.planned) == wanted
-    folders = {str(planned.run.folder(tmp_path)).lower() for planned in matrix.planned.values()}
+    folders = {str(planned.run.folder(tmp_path).path).lower() for planned in matrix.planned.values()}
     assert len(folders) == len(wanted)  # also where a file system does not tell A from a
     hashes = {planned.hash for planned in matrix.planned.values()}
     assert len(hashes) == len(wanted)

@@ -49,7 +49,7 @@ def test_a_name_is_a_path_that_a_shell_and_snakemake_take(variant):
 
 def test_a_name_can_be_read():
     assert RUN.name == "mini_coco/atss/spearman_w0.2_gradient_toboth_strength0.01/seed3"
-    assert RUN.folder(Path("results")) == Path("results/mini/runs") / RUN.name
+    assert RUN.folder(Path("results")).path == Path("results/mini/runs") / RUN.name
 
 
 @pytest.mark.parametrize("number", [1, 1.0])

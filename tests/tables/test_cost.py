@@ -44,10 +44,10 @@ def matrix_of(scale, *tables, make=None):
 
 def finish(run, results, seconds):
     folder = run.folder(results)
-    folder.mkdir(parents=True)
+    folder.path.mkdir(parents=True)
     record = {"run": run.name, "config_hash": "0123456789ab", "train_seconds": seconds, "metrics": {}}
-    (folder / "record.json").write_text(json.dumps(record))
-    (folder / "weights.pth").write_bytes(bytes(1_000_000))
+    folder.record.write_text(json.dumps(record))
+    folder.weights.write_bytes(bytes(1_000_000))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_finished_runs_tell_their_own_cost_and_that_of_their_siblings(seconds, t
 def test_a_record_of_another_config_tells_nothing(seconds, tmp_path):
     toy = planned("toy")
     finish(toy.run, tmp_path, 7200.0)
-    record = toy.run.folder(tmp_path) / "record.json"
+    record = toy.run.folder(tmp_path).record
     record.write_text(record.read_text().replace("0123456789ab", "older"))
     (cost,) = run_costs(matrix_of("paper", [toy]), seconds, tmp_path).values()
     assert cost.basis == "table"

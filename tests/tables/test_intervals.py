@@ -27,10 +27,8 @@ def results(tmp_path):
     shared = rng.normal(0, 1, 1000)
     for run, ap in AP.items():
         values = (ap + shared + rng.normal(0, 0.4, 1000))[:, None].repeat(len(METRICS), axis=1)
-        run.folder(tmp_path).mkdir(parents=True)
-        Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0).save(
-            run.folder(tmp_path) / "bootstrap.bbox.npz"
-        )
+        run.folder(tmp_path).path.mkdir(parents=True)
+        Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0).save(run.folder(tmp_path).replicates())
     return tmp_path
 
 
@@ -49,7 +47,7 @@ def tabulate(results, runs, failed=()):
 
 
 def replicates(run, results):
-    return Replicates.load(run.folder(results) / "bootstrap.bbox.npz").values[:, 0]
+    return Replicates.load(run.folder(results).replicates()).values[:, 0]
 
 
 def test_errors_of_images_and_seeds_stand_apart_and_combined(results):
@@ -75,14 +73,14 @@ def test_one_seed_knows_nothing_of_the_others(results):
 
 
 def test_a_seed_that_failed_is_left_out_of_both_errors(results):
-    unknown_replicates(N_IMAGES).save(LOSS[2].folder(results) / "bootstrap.bbox.npz")
+    unknown_replicates(N_IMAGES).save(LOSS[2].folder(results).replicates())
     row = tabulate(results, [*BASE, *LOSS], failed=[LOSS[2]])
     assert row["delta_AP"] == pytest.approx(1.5)
     assert row["se_seeds"] == pytest.approx(stats.sem([1.0, 2.0])) and np.isfinite(row["ci_low"])
 
 
 def test_a_run_without_replicates_has_a_delta_and_no_interval(results):
-    (LOSS[1].folder(results) / "bootstrap.bbox.npz").unlink()
+    LOSS[1].folder(results).replicates().unlink()
     row = tabulate(results, [*BASE, *LOSS])
     assert row["delta_AP"] == pytest.approx(2.5)
     assert row[["ci_low", "ci_high", "se_images", "se_seeds", "p_value"]].isna().all()

@@ -199,12 +199,12 @@ def matrix():
 
 
 def test_only_runs_finished_with_their_present_config_count(matrix, tmp_path):
-    write(BASE.folder(tmp_path) / "record.json", record_of(BASE))
-    write(LOSS.folder(tmp_path) / "record.json", record_of(LOSS, config_hash="older0000000"))
+    write(BASE.folder(tmp_path).record, record_of(BASE))
+    write(LOSS.folder(tmp_path).record, record_of(LOSS, config_hash="older0000000"))
     assert read_finished(matrix, tmp_path) == [(BASE, record_of(BASE))]
 
 
 def test_a_damaged_record_among_the_finished_is_an_error(matrix, tmp_path):
-    path = write(OPTIONS.folder(tmp_path) / "record.json", record_of(BASE))
+    path = write(OPTIONS.folder(tmp_path).record, record_of(BASE))
     with pytest.raises(RecordError, match=f"^{path}: is of run {BASE.name}"):
         read_finished(matrix, tmp_path)

@@ -199,7 +199,7 @@ def checked_data(wildcards):
 def run_files(tables, name):
     """One file of every run of some tables, each once."""
     runs = {run.name: run for table in tables for run in MATRIX.tables[table].runs}
-    return [f"{run.folder(RESULTS)}/{name}" for run in runs.values()]
+    return [f"{run.folder(RESULTS).path}/{name}" for run in runs.values()]
 
 
 def overhead_runs(wildcards):
