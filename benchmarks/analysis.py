@@ -23,11 +23,12 @@ import numpy as np
 import yaml
 
 from corrloss.analysis.ap import average_precision, hotcoco_evaluation
-from corrloss.analysis.bootstrap import Replicates, bootstrap_ap, paired_difference
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
 from corrloss.analysis.correlation import load_positives, rho_cls, rho_img
+from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.matching import match
 from corrloss.analysis.metrics import metric_names
+from corrloss.analysis.replicates import Replicates, bootstrap_ap
 from corrloss.coco.reading import load_detections, load_ground_truth
 from corrloss.plan.matrix import Matrix, Planned
 from corrloss.plan.runs import Run

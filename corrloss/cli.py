@@ -256,12 +256,14 @@ def evaluate(
 ) -> None:
     """Measure the detections of one run; write its record and, beside it, its bootstrap replicates."""
     from corrloss.analysis.record import make_record, write_replicates
+    from corrloss.analysis.stored_run import load_run
     from corrloss.run import RunFolder
 
     files = RunFolder(folder)
     with files.exclusive(log):
-        write_replicates(files, annotations)
-        files.write_record(make_record(run, config_hash, files, annotations, ap))
+        stored = load_run(files, annotations)
+        write_replicates(files, stored)
+        files.write_record(make_record(run, config_hash, files, stored, ap))
 
 
 @app.command()

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from corrloss.analysis.record import make_record
+from corrloss.analysis.stored_run import load_run
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.files import atomic_write
 from corrloss.plan.runs import Run
@@ -114,6 +115,6 @@ def _finish(project: Project, run: Run, seed: int) -> dict:
     training = {"train_seconds": 9.0, "iterations": 50, "resumes": 0, "peak_memory_mb": 1, "curve": curve}
     folder.write_training({**training, "environment": environment})
     folder.write_prediction({"predict_seconds": 1.0, "peak_memory_mb": 1, "environment": environment})
-    record = make_record(run.name, "0" * 12, folder, annotations)
+    record = make_record(run.name, "0" * 12, folder, load_run(folder, annotations))
     folder.write_record(record)
     return read_record(folder.record, run)

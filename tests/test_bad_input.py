@@ -12,6 +12,7 @@ from finished_project import make_project
 from typer.testing import CliRunner
 
 from corrloss.analysis.record import write_replicates
+from corrloss.analysis.stored_run import load_run
 from corrloss.cli import app
 
 AREAS = (*results.AREAS, *experiments.AREAS)
@@ -25,7 +26,7 @@ def pristine(tmp_path_factory):
     made = make_project(tmp_path_factory.mktemp("bad") / "project")
     for run in made.runs():
         if run.run.detector == "retinanet":
-            write_replicates(run.folder, made.root / results.TRUTH)
+            write_replicates(run.folder, load_run(run.folder, made.root / results.TRUTH))
     return made.root
 
 

@@ -1,4 +1,4 @@
-"""The record of one run: what was measured, and under what circumstances."""
+"""The record of one run: its figures, and the circumstances in which they were measured."""
 
 from __future__ import annotations
 
@@ -7,42 +7,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from corrloss.analysis.ap import Backend
-from corrloss.analysis.bootstrap import bootstrap_ap, unknown_replicates
 from corrloss.analysis.metrics import metric_names, run_metrics
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.analysis.replicates import bootstrap_ap, unknown_replicates
+from corrloss.analysis.stored_run import StoredRun
 from corrloss.files import atomic_write
-from corrloss.run import KINDS, RunFolder
+from corrloss.run import RunFolder
 
 
 def make_record(
-    run: str, config_hash: str, folder: RunFolder, annotations: Path, backend: Backend = "hotcoco"
+    run: str, config_hash: str, folder: RunFolder, stored: StoredRun, backend: Backend = "hotcoco"
 ) -> dict:
-    """Measure a run's detections and gather everything that is known of it.
-
-    Of a run whose ``training.json`` says ``failed`` nothing is measured: every metric is None.
+    """Compute a run's figures and collect everything else that is known of the run.
 
     Args:
         run: Name of the run.
         config_hash: Hash of its resolved config.
-        folder: The run's folder with the reports of training and prediction, and detections.
-        annotations: COCO annotation file of the images that were predicted.
-        backend: Which tool computes AP.
+        folder: The run's folder, with the reports of training and prediction.
+        stored: The run's predictions, from :func:`corrloss.analysis.stored_run.load_run`.
+        backend: Tool that computes AP.
 
     Returns:
         ``run, seed, config_hash, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
-        environment, iterations, resumes, commit, date``, and ``failed``, the reason, where the training
-        failed.
+        environment, iterations, resumes, commit, date``; after a failed training also ``failed``, the reason,
+        and every metric is None.
 
     Raises:
-        StageReportError: ``training.json`` or ``prediction.json`` is damaged.
-        ValueError: So are the detections or what else is measured; the message names the file.
+        StageReportError: The report of the training or of the prediction is damaged.
     """
     training, prediction = folder.read_training(), folder.read_prediction()
-    failed = training.get("failed")
-    if failed is None:
-        metrics = run_metrics(annotations, folder, backend)
+    if "failed" in training:
+        metrics = dict.fromkeys(metric_names(masks=stored.masks is not None))
     else:
-        metrics = dict.fromkeys(metric_names(masks=folder.detections("segm").exists()))
+        metrics = run_metrics(stored, backend)
     return {
         "run": run,
         "seed": int(run.rpartition("seed")[2]),
@@ -57,35 +53,35 @@ def make_record(
         "environment": {"train": training["environment"], "predict": prediction["environment"]},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **({} if failed is None else {"failed": failed}),
+        **({"failed": training["failed"]} if "failed" in training else {}),
     }
 
 
-def write_replicates(folder: RunFolder, annotations: Path) -> None:
-    """Bootstrap the AP of a run's boxes, and masks where it has them, over images, and keep the replicates.
+def write_replicates(folder: RunFolder, stored: StoredRun) -> None:
+    """Write the bootstrap replicates of the AP of a run's boxes and, where it has them, masks.
 
-    Every run is resampled alike, so that the difference of two is a subtraction. The replicates of a run
-    whose training failed are NaN.
+    The replicates of a run whose training failed are NaN.
 
     Args:
-        folder: The run's folder with its detections.
-        annotations: COCO annotation file of the images that were predicted.
+        folder: The run's folder, with the report of the training.
+        stored: The run's predictions.
+
+    Raises:
+        StageReportError: The report of the training is damaged.
     """
-    ground_truth = load_ground_truth(annotations)
     failed = "failed" in folder.read_training()
-    for kind in KINDS:
-        detections = folder.detections(kind)
-        if detections.exists():
-            if failed:
-                replicates = unknown_replicates(len(ground_truth.image_ids))
-            else:
-                replicates = bootstrap_ap(ground_truth, load_detections(detections, ground_truth, kind))
-            with atomic_write(folder.replicates(kind)) as temporary, temporary.open("wb") as file:
-                replicates.save(file)
+    for detections in stored.detections:
+        if failed:
+            replicates = unknown_replicates(stored.ground_truth)
+        else:
+            replicates = bootstrap_ap(stored.ground_truth, detections)
+        path = folder.replicates(detections.iou_type)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            replicates.save(file)
 
 
 def _commit() -> str:
-    """The project's commit, marked ``-dirty`` with uncommitted changes; ``unknown`` outside git."""
+    """Return the project's commit, marked ``-dirty`` with uncommitted changes; ``unknown`` outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     return found.stdout.strip() or "unknown"

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from corrloss.analysis.bootstrap import Interval, Replicates, paired_difference
+from corrloss.analysis.differences import Interval, paired_difference
+from corrloss.analysis.replicates import Replicates
 from corrloss.plan.runs import Run
 
 Intervals = Callable[[list[Run], str], Interval | None]

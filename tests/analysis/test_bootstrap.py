@@ -6,16 +6,10 @@ from scipy import stats
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
 from corrloss.analysis.ap import average_precision
-from corrloss.analysis.bootstrap import (
-    METRICS,
-    Replicates,
-    ReplicatesError,
-    bootstrap_ap,
-    paired_difference,
-    resample,
-    weighted_ap,
-)
+from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.matching import match
+from corrloss.analysis.replicates import Replicates, ReplicatesError, bootstrap_ap, resample
+from corrloss.analysis.weighted_ap import METRICS, weighted_ap
 from corrloss.coco.reading import load_detections, load_ground_truth
 
 
@@ -96,7 +90,7 @@ def test_replicates_survive_the_file_and_a_broken_file_is_named(tmp_path):
     np.testing.assert_array_equal(again.values, run.values)
     assert (again.n_images, again.seed) == (8, 3)
     (tmp_path / "bootstrap.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(ReplicatesError, match=r"bootstrap\.npz: no bootstrap replicates"):
+    with pytest.raises(ReplicatesError, match=r"bootstrap\.npz: expected bootstrap replicates"):
         Replicates.load(tmp_path / "bootstrap.npz")
 
 

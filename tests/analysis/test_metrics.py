@@ -10,8 +10,13 @@ from synthetic_coco import make_dataset, make_detections, with_masks, write
 from corrloss.analysis.ap import METRICS, average_precision
 from corrloss.analysis.correlation import SWEEP
 from corrloss.analysis.metrics import metric_names, run_metrics
+from corrloss.analysis.stored_run import load_run
 from corrloss.coco.reading import DetectionsError, load_detections, load_ground_truth
 from corrloss.run import RunFolder
+
+
+def measured(folder, *arguments, **options):
+    return run_metrics(load_run(RunFolder(folder), folder / "annotations.json"), *arguments, **options)
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def run(tmp_path):
 
 
 def test_a_whole_run_has_every_figure(run):
-    metrics = run_metrics(run / "annotations.json", RunFolder(run))
+    metrics = measured(run)
     groups = ("AP", "mask_AP", "oLRP", "oLRP_Loc", "tide_Cls", "rho_img", "rho_cls", "rho_img_kendall",
               "rho_cls_left_out", "bound_img_best_AP", "bound_cls_worst_AP")  # fmt: skip
     assert set(groups) <= metrics.keys()
@@ -52,36 +57,34 @@ def test_a_whole_run_has_every_figure(run):
 
 
 def test_the_names_of_all_figures_are_known_without_a_run(run):
-    assert set(run_metrics(run / "annotations.json", RunFolder(run))) == set(metric_names(masks=True))
+    assert set(measured(run)) == set(metric_names(masks=True))
     (run / "detections.segm.json").unlink()
     names = metric_names(masks=False)
-    assert set(run_metrics(run / "annotations.json", RunFolder(run))) == set(names) and len(
-        set(names)
-    ) == len(names)
+    assert set(measured(run)) == set(names) and len(set(names)) == len(names)
 
 
 def test_every_run_is_measured_at_several_thresholds(run):
-    metrics = run_metrics(run / "annotations.json", RunFolder(run))
+    metrics = measured(run)
     for name in ("rho_img", "rho_cls"):
         assert metrics[f"{name}_at_0.5"] == metrics[name]
         assert metrics[f"{name}_left_out_at_0.5"] == metrics[f"{name}_left_out"]
         left_out = [metrics[f"{name}_left_out_at_{threshold}"] for threshold in SWEEP]
         assert left_out == sorted(left_out)
-        other = run_metrics(run / "annotations.json", RunFolder(run), threshold=0.7)
+        other = measured(run, threshold=0.7)
         assert metrics[f"{name}_at_0.7"] == other[name] and metrics[name] != other[name]
 
 
 def test_both_backends_give_the_same_run(run):
-    fast = run_metrics(run / "annotations.json", RunFolder(run), "hotcoco")
-    assert run_metrics(run / "annotations.json", RunFolder(run), "pycocotools") == pytest.approx(fast)
+    fast = measured(run, "hotcoco")
+    assert measured(run, "pycocotools") == pytest.approx(fast)
 
 
 def test_what_a_run_lacks_is_absent_and_not_invented(run):
-    whole = run_metrics(run / "annotations.json", RunFolder(run))
+    whole = measured(run)
     for name in ("detections.segm.json", "detections_best.bbox.json", "detections_worst.bbox.json"):
         (run / name).unlink()
     (run / "positives.npz").unlink()
-    metrics = run_metrics(run / "annotations.json", RunFolder(run))
+    metrics = measured(run)
     assert not [m for m in metrics if m.startswith(("mask_", "rho_img", "bound_img"))]
     assert metrics == {name: value for name, value in whole.items() if name in metrics}
 
@@ -91,7 +94,7 @@ def test_undefined_values_are_none_so_that_the_record_is_json(run):
     dataset["annotations"] = [a for a in dataset["annotations"] if a["area"] > 32**2]
     (run / "positives.npz").unlink()
     write(run / "annotations.json", dataset)
-    metrics = run_metrics(run / "annotations.json", RunFolder(run))
+    metrics = measured(run)
     assert metrics["AP_S"] is None
     assert metrics["AP_L"] > 0
     assert all(value is None or math.isfinite(value) for value in metrics.values())
@@ -100,7 +103,7 @@ def test_undefined_values_are_none_so_that_the_record_is_json(run):
 
 def test_a_run_that_detects_nothing_has_an_ap_of_zero(run):
     write(run / "detections.bbox.json", [])
-    metrics = run_metrics(run / "annotations.json", RunFolder(run))
+    metrics = measured(run)
     assert metrics["AP"] == metrics["bound_cls_best_AP"] == 0
     assert metrics["oLRP"] == 100
     assert metrics["rho_cls"] is None
@@ -109,7 +112,7 @@ def test_a_run_that_detects_nothing_has_an_ap_of_zero(run):
 def test_a_run_without_detections_is_refused(run):
     (run / "detections.bbox.json").unlink()
     with pytest.raises(DetectionsError, match=r"detections\.bbox\.json: cannot read"):
-        run_metrics(run / "annotations.json", RunFolder(run))
+        measured(run)
 
 
 def test_the_analysis_floor_imports_neither_torch_nor_mmdet_nor_plots():

@@ -8,10 +8,12 @@ from synthetic_coco import make_dataset, make_detections, write
 
 from corrloss.analysis import record as record_module
 from corrloss.analysis.ap import METRICS, average_precision
-from corrloss.analysis.bootstrap import METRICS as BOOTSTRAPPED
-from corrloss.analysis.bootstrap import Replicates, paired_difference
+from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.metrics import metric_names
 from corrloss.analysis.record import make_record, write_replicates
+from corrloss.analysis.replicates import Replicates
+from corrloss.analysis.stored_run import load_run
+from corrloss.analysis.weighted_ap import METRICS as BOOTSTRAPPED
 from corrloss.coco.reading import load_detections, load_ground_truth
 from corrloss.run import RunFolder
 
@@ -37,8 +39,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+def stored(folder):
+    return load_run(RunFolder(folder), folder / "annotations.json")
+
+
 def made(folder):
-    return make_record(NAME, "0123456789ab", RunFolder(folder), folder / "annotations.json")
+    return make_record(NAME, "0123456789ab", RunFolder(folder), stored(folder))
 
 
 def test_a_record_says_what_was_measured_and_under_what_circumstances(folder):
@@ -150,10 +156,10 @@ def made_whole(folder):
 def test_a_training_that_failed_leaves_replicates_that_give_no_interval(folder, with_masks):
     dataset = make_dataset(0)
     write(folder / "detections.bbox.json", make_detections(1, dataset))
-    write_replicates(RunFolder(folder), folder / "annotations.json")
+    write_replicates(RunFolder(folder), stored(folder))
     whole = Replicates.load(folder / "bootstrap.bbox.npz")
     fail(folder, with_masks)
-    write_replicates(RunFolder(folder), folder / "annotations.json")
+    write_replicates(RunFolder(folder), stored(folder))
     failed = Replicates.load(folder / "bootstrap.bbox.npz")
     assert (folder / "bootstrap.segm.npz").exists() == with_masks
     assert failed.values.shape == whole.values.shape == (1000, len(BOOTSTRAPPED))
@@ -162,9 +168,7 @@ def test_a_training_that_failed_leaves_replicates_that_give_no_interval(folder, 
 
 
 def test_the_reference_tool_gives_the_same_record_and_is_named(folder):
-    reference = make_record(
-        NAME, "0123456789ab", RunFolder(folder), folder / "annotations.json", "pycocotools"
-    )
+    reference = make_record(NAME, "0123456789ab", RunFolder(folder), stored(folder), "pycocotools")
     fast = made(folder)
     assert (reference.pop("ap_backend"), fast.pop("ap_backend")) == ("pycocotools", "hotcoco")
     assert reference["metrics"] == pytest.approx(fast["metrics"])

@@ -236,11 +236,11 @@ POSITIVE_CASES = {
 }
 
 REPLICATE_CASES = {
-    "empty": (whole(""), "no bootstrap replicates"),
-    "cut off": (cut, "no bootstrap replicates"),
-    "a pickle": (pickled, "no bootstrap replicates"),
-    "an array that is a pickle": (pickled_array("values"), "no bootstrap replicates"),
-    "no values": (arrays(lambda content: content.pop("values")), "no bootstrap replicates"),
+    "empty": (whole(""), "expected bootstrap replicates"),
+    "cut off": (cut, "expected bootstrap replicates"),
+    "a pickle": (pickled, "expected bootstrap replicates"),
+    "an array that is a pickle": (pickled_array("values"), "expected bootstrap replicates"),
+    "no values": (arrays(lambda content: content.pop("values")), "expected bootstrap replicates"),
 }
 
 RECORD_CASES = {

@@ -20,6 +20,7 @@ from corrloss.analysis import metrics
 from corrloss.analysis.ap import average_precision
 from corrloss.analysis.bounds import ORDERS
 from corrloss.analysis.correlation import load_positives
+from corrloss.analysis.stored_run import load_run
 from corrloss.coco.reading import load_detections, load_ground_truth
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine.candidates import BOUNDS, MIN_IOU, POSITIVES, CandidateKeeper, CandidatesUnavailable
@@ -461,6 +462,6 @@ def test_predict_keeps_what_the_analysis_reads(config_of, model_of, ground_truth
     assert (tmp_path / "with.bbox.json").read_bytes() == (tmp_path / "without.bbox.json").read_bytes()
     assert not any("not available" in line for line in lines)
     (tmp_path / "with.bbox.json").rename(run.detections())
-    measured = metrics.run_metrics(ground_truth.path, run)
+    measured = metrics.run_metrics(load_run(run, ground_truth.path))
     assert {"rho_img", "bound_img_best_AP", "bound_img_worst_AP"} <= measured.keys()
     assert [path.name for path in tmp_path.glob(".*")] == [".lock"]

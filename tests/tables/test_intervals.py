@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from corrloss.analysis.bootstrap import METRICS, Replicates, unknown_replicates
+from corrloss.analysis.replicates import Replicates
+from corrloss.analysis.weighted_ap import METRICS
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Table
 from corrloss.tables.build import build_table
@@ -73,7 +74,9 @@ def test_one_seed_knows_nothing_of_the_others(results):
 
 
 def test_a_seed_that_failed_is_left_out_of_both_errors(results):
-    unknown_replicates(N_IMAGES).save(LOSS[2].folder(results).replicates())
+    Replicates(np.full(6, np.nan), np.full((1000, 6), np.nan), N_IMAGES, 0).save(
+        LOSS[2].folder(results).replicates()
+    )
     row = tabulate(results, [*BASE, *LOSS], failed=[LOSS[2]])
     assert row["delta_AP"] == pytest.approx(1.5)
     assert row["se_seeds"] == pytest.approx(stats.sem([1.0, 2.0])) and np.isfinite(row["ci_low"])

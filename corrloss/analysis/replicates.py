@@ -1,0 +1,107 @@
+"""AP of a run on bootstrap resamples of the images, stored once per run so that any two runs can be paired.
+
+Every run is resampled alike, so the difference of two runs on a resample is a subtraction; whatever makes an
+image hard for both cancels. A drawn image keeps its multiplicity: counting it once, as some tools do, makes
+intervals about a quarter too narrow.
+"""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from corrloss.analysis.matching import match
+from corrloss.analysis.weighted_ap import METRICS, weighted_ap
+from corrloss.coco.reading import Detections, GroundTruth
+from corrloss.errors import CorrLossError
+
+#: Number of resamples, B.
+N_REPLICATES = 1000
+
+
+class ReplicatesError(CorrLossError):
+    """Stored replicates are unusable, or cannot be compared; the message names the file or the runs."""
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """AP of one run on the data and on B resamples of its images.
+
+    Attributes:
+        estimate: float64 (6,), `METRICS` on the data itself, in points (0-100); NaN where COCO gives -1.
+        values: float64 (B, 6), the same on each resample.
+        n_images: Number of images in the data.
+        seed: Seed of the resamples; runs are comparable where it and the images agree.
+    """
+
+    estimate: np.ndarray
+    values: np.ndarray
+    n_images: int
+    seed: int
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an `.npz` file, uncompressed: compression saves a tenth and doubles the time to read it."""
+        np.savez(path, **vars(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Replicates":
+        """Read what `save` wrote.
+
+        Raises:
+            ReplicatesError: The file is missing or was not written by `save`.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["estimate"], file["values"], int(file["n_images"]), int(file["seed"]))
+        except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as problem:
+            raise ReplicatesError(
+                f"{path}: expected bootstrap replicates, found: {problem}. Evaluate the run again."
+            ) from None
+
+
+def resample(n_images: int, n_replicates: int, seed: int) -> np.ndarray:
+    """Return how often each image is drawn in each replicate, int32 (n_replicates, n_images).
+
+    >>> resample(5, 2, seed=0).sum(axis=1).tolist()
+    [5, 5]
+    """
+    rng = np.random.default_rng(seed)
+    weights = np.empty((n_replicates, n_images), dtype=np.int32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(n_images, size=n_images), minlength=n_images)
+    return weights
+
+
+def unknown_replicates(ground_truth: GroundTruth) -> Replicates:
+    """Return replicates that are NaN throughout, for a run whose training failed.
+
+    Args:
+        ground_truth: Annotations of the test images.
+    """
+    values = np.full((1 + N_REPLICATES, len(METRICS)), np.nan)
+    return Replicates(values[0], values[1:], len(ground_truth.image_ids), 0)
+
+
+def bootstrap_ap(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    n_replicates: int = N_REPLICATES,
+    seed: int = 0,
+    workers: int = 1,
+) -> Replicates:
+    """Return a run's AP on the data and on resamples, which depend on the number of images and `seed` alone.
+
+    Args:
+        ground_truth: Annotations of the test images.
+        detections: Boxes or masks of the run on these images.
+        n_replicates: Number of resamples, B.
+        seed: Seed of the resamples; the same for all runs that are to be compared.
+        workers: Number of threads.
+    """
+    n_images = len(ground_truth.image_ids)
+    weights = np.concatenate([np.ones((1, n_images), dtype=np.int32), resample(n_images, n_replicates, seed)])
+    values = weighted_ap(match(ground_truth, detections), ground_truth, weights, workers)
+    return Replicates(values[0], values[1:], n_images, seed)
