@@ -38,10 +38,10 @@ lint: $(READY)
 	@$(MAKE) --no-print-directory docs
 
 # Strict: a broken link, a name that the API pages lack or a docstring with an unknown argument is an error.
-# It needs no network. `.venv/bin/mkdocs serve` shows the site with its search while pages are written.
+# It needs no network. The search of the site needs a server, which browsers demand for it.
 docs: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --strict
-	@echo "site/index.html"
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
 
 bench: $(READY)
 	@for bench in benchmarks/*.py; do echo "== $$bench"; OMP_NUM_THREADS=1 $(BIN)/python "$$bench"; done
