@@ -1,17 +1,30 @@
 """Pearson's, Lin's and Spearman's coefficient between scores and IoUs, differentiable.
 
-Each is one node of the graph with a gradient written by hand. Sums are taken over differences from a value
-of the sample: equal values have a variance of exactly zero, and a spread of 1e-6 near 1 keeps its digits.
+All moments are taken in float64, over differences from a value of the sample. So equal values have a variance
+of exactly zero, and a spread of 1e-6 near 1 keeps its digits.
 """
+
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from corrloss._exact_rank import exact_rank
-from corrloss._nodes import Correlation, CorrelationOnCpu, GroupedCorrelationOnCpu, Wanted, number_groups
-from corrloss.ranks import check_strength, rank_rows, runs_on_cpu
+from corrloss.ranks import (
+    check_strength,
+    exact_rank,
+    find_blocks,
+    is_one_block,
+    is_readable,
+    rank_in_blocks,
+    soft_rank_rows,
+)
 
 COEFFICIENTS = ("pearson", "concordance", "spearman", "spearman_exact")
+
+# A denominator up to this is zero. Its square, which gradients divide by, is still a float64; the smallest
+# variance that float32 values can have, about 1e-90, is above it.
+_ZERO = 1e-100
 
 
 def pearson(scores: Tensor, ious: Tensor) -> Tensor:
@@ -33,7 +46,7 @@ def pearson(scores: Tensor, ious: Tensor) -> Tensor:
     >>> pearson(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
     tensor(1.)
     """
-    return correlate("pearson", scores, ious)
+    return correlate("pearson", scores, ious).to(out_dtype(scores, ious))
 
 
 def concordance(scores: Tensor, ious: Tensor) -> Tensor:
@@ -48,7 +61,7 @@ def concordance(scores: Tensor, ious: Tensor) -> Tensor:
     >>> concordance(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.1, 0.5, 0.9]))
     tensor(1.)
     """
-    return correlate("concordance", scores, ious)
+    return correlate("concordance", scores, ious).to(out_dtype(scores, ious))
 
 
 def spearman(scores: Tensor, ious: Tensor, strength: float = 1.0) -> Tensor:
@@ -66,9 +79,14 @@ def spearman(scores: Tensor, ious: Tensor, strength: float = 1.0) -> Tensor:
         ious: Shape (n,), floating point, in [0, 1].
         strength: Regularisation strength of the soft rank, > 0.
 
-    Returns and errors are those of :func:`pearson`; also ValueError where ``strength`` is not positive. On a
-    GPU, at a strength of 1 or more, the result is NaN if the values of an argument lie further apart than
-    the strength: to look, and rank them then, would cost a wait. On the CPU they are ranked.
+    Returns:
+        As :func:`pearson`. On a GPU, at a strength of 1 or more, the result is NaN if the values of an
+        argument lie further apart than the strength: ranking only in that case would force a GPU
+        synchronisation. On the CPU they are ranked.
+
+    Raises:
+        TypeError: As :func:`pearson`.
+        ValueError: As :func:`pearson`, or ``strength`` is not positive.
 
     >>> scores, ious = torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8])
     >>> spearman(scores, ious, strength=0.01)
@@ -76,7 +94,7 @@ def spearman(scores: Tensor, ious: Tensor, strength: float = 1.0) -> Tensor:
     >>> spearman(scores, ious) == pearson(scores, ious)
     tensor(True)
     """
-    return correlate("spearman", scores, ious, strength)
+    return correlate("spearman", scores, ious, strength).to(out_dtype(scores, ious))
 
 
 def spearman_exact(scores: Tensor, ious: Tensor) -> Tensor:
@@ -98,7 +116,7 @@ def spearman_exact(scores: Tensor, ious: Tensor) -> Tensor:
     >>> spearman_exact(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
     tensor(1.)
     """
-    return correlate("spearman_exact", scores, ious)
+    return correlate("spearman_exact", scores, ious).to(out_dtype(scores, ious))
 
 
 def correlate(
@@ -106,125 +124,222 @@ def correlate(
     scores: Tensor,
     ious: Tensor,
     strength: float = 1.0,
-    constant: float = 0.0,
-    factor: float = 1.0,
+    group: Tensor | None = None,
+    undefined: float = 0.0,
 ) -> Tensor:
-    """``constant + factor * rho`` where rho is defined, and 0 with a zero gradient where it is not.
+    """The coefficient of all pairs, or of the pairs of each group.
 
     Args:
         coefficient: One of ``COEFFICIENTS``.
         scores: Shape (n,), floating point.
         ious: Shape (n,), floating point.
         strength: Regularisation strength, for ``"spearman"`` alone.
-        constant: Added to the multiple of rho.
-        factor: What rho is multiplied by.
+        group: Group of each pair, shape (n,), int64, in [0, n). None: all pairs are one group.
+        undefined: Value, with a zero gradient, where the coefficient is undefined.
+
+    Returns:
+        float64: a scalar, or the coefficient of each group, shape (n,). Groups without a pair are undefined.
     """
-    return _correlate(coefficient, scores, ious, None, "sum", strength, constant, factor)
-
-
-def correlate_groups(
-    coefficient: str,
-    scores: Tensor,
-    ious: Tensor,
-    ids: Tensor,
-    reduction: str,
-    strength: float = 1.0,
-    constant: float = 0.0,
-    factor: float = 1.0,
-) -> Tensor:
-    """As :func:`correlate`, within each group of pairs that have one id, and over the groups.
-
-    Args:
-        coefficient: One of ``COEFFICIENTS``.
-        scores: Shape (n,), floating point.
-        ious: Shape (n,), floating point.
-        ids: Shape (n,), int64.
-        reduction: ``"mean"`` or ``"sum"`` over the groups.
-        strength: As for :func:`correlate`, and so are the last two.
-        constant: Added to the multiple of rho.
-        factor: What rho is multiplied by.
-    """
-    return _correlate(coefficient, scores, ious, ids, reduction, strength, constant, factor)
-
-
-def _correlate(coefficient, scores, ious, ids, reduction, strength, constant, factor) -> Tensor:
     check_pairs(scores, ious)
-    if scores.numel() == 0:
-        return connected_zero(scores, ious)
-    on_cpu = runs_on_cpu(scores)
-    if not on_cpu:  # NumPy is out of its reach
-        device = scores.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):  # it would take the moments in half precision
-                return _correlate(coefficient, scores, ious, ids, reduction, strength, constant, factor)
-    formula = "concordance" if coefficient == "concordance" else "pearson"
     if coefficient == "spearman":
         check_strength(strength)
-    else:
-        strength = None
-    group, count = None, 1
-    if ids is not None and not (on_cpu and coefficient != "spearman_exact"):
-        group, count = number_groups(ids)
-    wanted = Wanted(formula, strength, constant, factor, _out_dtype(scores, ious), reduction)
+    if scores.numel() == 0:
+        nothing = connected_zero(scores, ious).double()
+        return nothing + undefined if group is None else nothing.expand(0)
+    formula = "concordance" if coefficient == "concordance" else "pearson"
+    strength = strength if coefficient == "spearman" else None
     if coefficient == "spearman_exact":
         scores, ious = exact_rank(scores, group), exact_rank(ious, group)
-    if on_cpu and ids is None:
-        return CorrelationOnCpu.apply(scores, ious, wanted)
-    if on_cpu:
-        return GroupedCorrelationOnCpu.apply(scores, ious, ids, wanted)
-    rho = _on_device(scores, ious, group, wanted)
-    return rho if ids is None else rho.sum() / count if reduction == "mean" else rho.sum()
+    in_range = None
+    if strength is not None and is_readable(scores):
+        if is_one_block(scores, strength) and is_one_block(ious, strength):
+            strength = None  # soft ranks only shift and scale the values
+    elif strength is not None and strength >= 1:  # on a GPU they are taken to, and the result is NaN if not
+        in_range, strength = _is_in_range(scores, ious, strength), None
+    if group is None and is_readable(scores):
+        return _BatchOnCpu.apply(scores, ious, formula, strength, undefined)
+    rho = _from_moments(scores, ious, formula, strength, group, undefined)
+    return rho if in_range is None else torch.where(in_range, rho, torch.nan)
 
 
-def _on_device(scores, ious, group, wanted: Wanted) -> Tensor:
-    """An entry for each group, without a look at a value, but on the CPU."""
-    strength, plain = wanted.strength, wanted._replace(strength=None)
-    if strength is None:
-        return Correlation.apply(scores, ious, group, plain)
-    if scores.is_cpu and not torch.compiler.is_compiling():
-        is_one_block = _is_one_block(scores, strength) and _is_one_block(ious, strength)
-    elif strength >= 1:
-        return _refuse_range(Correlation.apply(scores, ious, group, plain), scores, ious, strength)
-    else:
-        is_one_block = False
-    if not is_one_block:
-        scores, ious = rank_rows(torch.stack((scores, ious)), strength, group).unbind()
-    return Correlation.apply(scores, ious, group, plain)
+def _from_moments(scores, ious, formula, strength, group, undefined) -> Tensor:
+    """The coefficient by plain autograd; of the soft ranks where a strength is given."""
+    if strength is not None:
+        scores, ious = soft_rank_rows(torch.stack((scores.double(), ious.double())), strength, group).unbind()
+    return _divide(*_FORMULAS[formula](_moments(scores, ious, group)), undefined)
 
 
-def _is_one_block(values: Tensor, strength: float) -> bool:
-    """Whether the range alone proves that the soft rank is the values plus a constant; false with a NaN."""
-    low, high = values.detach().aminmax()
-    return high.item() - low.item() <= strength
+def _is_in_range(scores: Tensor, ious: Tensor, strength: float) -> Tensor:
+    low, high = torch.stack((scores.detach().double(), ious.detach().double())).aminmax(dim=1)
+    return ((high - low) <= strength).all()
 
 
-def _refuse_range(rho: Tensor, scores: Tensor, ious: Tensor, strength: float) -> Tensor:
-    """NaN where the arguments are wider than [0, 1], for which rho was taken without a look at them."""
-    low, high = torch.stack((scores.detach(), ious.detach())).aminmax(dim=1)
-    return torch.where(((high - low) > strength).any(), torch.nan, rho)
+class _Moments(NamedTuple):
+    """Sums over the pairs of all, scalars, or of each group, shape (n,)."""
+
+    n: Tensor
+    """Pairs."""
+    ss: Tensor
+    """Sum of (s - mean(s))**2: n - 1 times the variance."""
+    uu: Tensor
+    su: Tensor
+    shift: Tensor
+    """mean(s) - mean(u)."""
+
+
+def _moments(scores: Tensor, ious: Tensor, group: Tensor | None) -> _Moments:
+    n = _total(torch.ones_like(scores, dtype=torch.float64), group)
+    s, s_mean = _centre(scores, group)
+    u, u_mean = _centre(ious, group)
+    return _Moments(n, _total(s * s, group), _total(u * u, group), _total(s * u, group), s_mean - u_mean)
+
+
+def _centre(values: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The values less their mean, and the mean; by way of an anchor, which to autograd is a constant."""
+    anchor = values.detach()
+    if group is None:
+        anchor = anchor[0].double()
+        values = values.double() - anchor
+        mean = values.mean()
+        return values - mean, anchor + mean
+    anchor = torch.zeros_like(anchor).scatter_reduce(0, group, anchor, "amin", include_self=False).double()
+    values = values.double() - anchor[group]
+    n = _total(torch.ones_like(values), group).clamp(min=1)
+    mean = _total(values, group) / n
+    return values - mean[group], anchor + mean
+
+
+def _total(values: Tensor, group: Tensor | None) -> Tensor:
+    """The sum of all values, a scalar, or of each group, shape (n,)."""
+    return values.sum() if group is None else torch.zeros_like(values).scatter_add(0, group, values)
+
+
+def _pearson(m: _Moments) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of cov(s, u) / (sd(s) sd(u)), both times n - 1."""
+    return m.su, _sqrt(m.ss) * _sqrt(m.uu)
+
+
+def _concordance(m: _Moments) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of 2 cov(s, u) / (var(s) + var(u) + shift**2), both times n - 1."""
+    return 2 * m.su, m.ss + m.uu + (m.n - 1) * m.shift.square()
+
+
+_FORMULAS = {"pearson": _pearson, "concordance": _concordance}
+
+
+def _sqrt(square: Tensor) -> Tensor:
+    """The square root, with a zero gradient at zero."""
+    zero = square <= _ZERO
+    return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
+
+
+def _divide(numerator: Tensor, denominator: Tensor, undefined: float) -> Tensor:
+    """The coefficient in [-1, 1], and ``undefined`` where the denominator is zero. NaN propagates."""
+    zero = denominator <= _ZERO
+    rho = numerator / denominator.masked_fill(zero, 1.0)
+    return rho.clamp(-1, 1).masked_fill(zero, undefined)
+
+
+class _BatchOnCpu(torch.autograd.Function):
+    """The coefficient of all pairs on the CPU, with the moments as numbers on the host.
+
+    Kept for its speed (``benchmarks/loss.py``): up to n = 10,000 most time is spent on operations with scalar
+    tensors and on their nodes in the graph, and the formulas above by plain autograd take 1.3 to 1.6 times as
+    long as the textbook's formula in float32. Second derivatives are those of the formulas above.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, ious: Tensor, formula: str, strength: float | None, undefined: float):
+        ctx.save_for_backward(scores, ious)
+        ctx.options, ctx.blocks = (formula, strength, None, undefined), None
+        s, u = scores.detach(), ious.detach()
+        if strength is not None:
+            rows = torch.stack((s.double(), u.double()))
+            ctx.blocks = find_blocks(rows, strength)
+            s, u = rank_in_blocks(rows, ctx.blocks, strength).unbind()
+        s, s_mean = _centre_on_host(s)
+        u, u_mean = _centre_on_host(u)
+        ss, uu, su = s.dot(s).item(), u.dot(u).item(), s.dot(u).item()
+        found = _SLOPES[formula](len(s), ss, uu, su, s_mean - u_mean)
+        rho, *ctx.slopes = found or (undefined, 0.0, 0.0, 0.0, 0.0)
+        ctx.centred = s, u
+        return torch.full((), rho if not abs(rho) > 1 else math.copysign(1.0, rho), dtype=torch.float64)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        if torch.is_grad_enabled() or not is_readable(grad):
+            return *_differentiable_gradient(ctx, grad), None, None, None
+        (s, u), (own_s, own_u, cross, constant) = ctx.centred, ctx.slopes
+        terms = ((s, own_s, u, constant), (u, own_u, s, -constant))
+        grads, scale = [None, None], grad.item()
+        for i, (own, own_slope, other, constant) in enumerate(terms):
+            if ctx.needs_input_grad[i]:
+                total = (other * (scale * cross)).add_(own, alpha=scale * own_slope)
+                if constant:
+                    total += scale * constant
+                if ctx.blocks is not None:
+                    total = ctx.blocks.of_row(i, len(own)).pull_back(total) / ctx.options[1]
+                grads[i] = total.to(ctx.saved_tensors[i].dtype)
+        return *grads, None, None, None
+
+
+def _differentiable_gradient(ctx, grad: Tensor) -> list[Tensor | None]:
+    """The gradient by plain autograd, where it is to be differentiated in turn (``create_graph=True``)."""
+    create_graph = torch.is_grad_enabled()
+    needed = ctx.needs_input_grad[:2]
+    with torch.enable_grad():
+        pair = [value.view_as(value) for value in ctx.saved_tensors]  # two nodes, also for one tensor
+        rho = _from_moments(*pair, *ctx.options)
+        inputs = [value for value, need in zip(pair, needed, strict=True) if need]
+        grads = iter(torch.autograd.grad(rho, inputs, grad, create_graph=create_graph))
+    return [next(grads) if need else None for need in needed]
+
+
+def _centre_on_host(values: Tensor) -> tuple[Tensor, float]:
+    """The values less their mean, float64, and the mean."""
+    anchor, centred = 0.0, values.double()
+    if (
+        centred is values
+    ):  # sums of equal float32 values are exact in float64, those of float64 values are not
+        anchor = values[0].item()
+        centred = values - anchor
+    mean = centred.mean().item()
+    return centred.sub_(mean), anchor + mean
+
+
+def _pearson_slopes(n, ss, uu, su, shift):
+    """rho, and a, b, c, d of its gradient: a s + c u + d for the scores, c s + b u - d for the IoUs."""
+    if ss <= _ZERO or uu <= _ZERO:
+        return None
+    inverse = 1 / (math.sqrt(ss) * math.sqrt(uu))
+    rho = su * inverse
+    return rho, -rho / ss, -rho / uu, inverse, 0.0
+
+
+def _concordance_slopes(n, ss, uu, su, shift):
+    denominator = ss + uu + (n - 1) * shift * shift
+    if denominator <= _ZERO:
+        return None
+    rho = 2 * su / denominator
+    own = -2 * rho / denominator
+    return rho, own, own, 2 / denominator, own * (n - 1) * shift / n
+
+
+_SLOPES = {"pearson": _pearson_slopes, "concordance": _concordance_slopes}
 
 
 def connected_zero(*inputs: Tensor) -> Tensor:
     """A zero that is part of the graph of the inputs, with a zero gradient, whatever they hold."""
-    return sum(value[:0].sum() for value in inputs).to(_out_dtype(*inputs))
+    return sum(value[:0].sum() for value in inputs).to(out_dtype(*inputs))
 
 
-def _out_dtype(scores: Tensor, ious: Tensor) -> torch.dtype:
+def out_dtype(scores: Tensor, ious: Tensor) -> torch.dtype:
+    """The dtype of results: float64 if one of both is, else float32."""
     return torch.float64 if torch.float64 in (scores.dtype, ious.dtype) else torch.float32
 
 
 def check_pairs(scores: Tensor, ious: Tensor) -> None:
     """Raise TypeError or ValueError unless both are 1-d floating point tensors of one length and device."""
-    are_tensors = isinstance(scores, Tensor) and isinstance(ious, Tensor)
-    if (
-        are_tensors
-        and scores.is_floating_point()
-        and ious.is_floating_point()
-        and scores.ndim == 1
-        and scores.shape == ious.shape
-        and scores.device == ious.device
-    ):
-        return  # nothing to explain
     for name, value in (("scores", scores), ("ious", ious)):
         if not isinstance(value, Tensor) or not value.is_floating_point():
             got = getattr(value, "dtype", type(value).__name__)

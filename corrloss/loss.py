@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from corrloss.coefficients import COEFFICIENTS, check_pairs, connected_zero, correlate, correlate_groups
+from corrloss.coefficients import COEFFICIENTS, check_pairs, connected_zero, correlate, out_dtype
 from corrloss.distributed import gather_positives, is_distributed
-from corrloss.ranks import check_strength, is_number
+from corrloss.ranks import check_strength, is_number, number_groups
 
 SCOPES = ("batch", "level", "image")
 REDUCTIONS = ("mean", "sum")
@@ -36,7 +36,7 @@ class CorrelationLoss(nn.Module):
     >>> loss = CorrelationLoss("concordance", weight=0.2)
     >>> scores = torch.tensor([0.3, 0.6, 0.9], requires_grad=True)
     >>> loss(scores, torch.tensor([0.3, 0.9, 0.6]))
-    tensor(0.1000, grad_fn=<CorrelationOnCpuBackward>)
+    tensor(0.1000, grad_fn=<ToCopyBackward0>)
     """
 
     def __init__(
@@ -101,10 +101,15 @@ class CorrelationLoss(nn.Module):
             return connected_zero(scores, ious)
         if self.processes == "all" and is_distributed():
             scores, ious, ids = self._join_processes(scores, ious, ids)
-        options = (self.strength, self.weight, -self.weight)  # weight * (1 - rho)
-        if ids is None:
-            return correlate(self.coefficient, scores, ious, *options)
-        return correlate_groups(self.coefficient, scores, ious, ids, self.reduction, *options)
+        group = None if ids is None else number_groups(ids)
+        # Where rho is undefined it is taken as 1, with a zero gradient: the loss is zero.
+        rho = correlate(self.coefficient, scores, ious, self.strength, group, undefined=1.0)
+        loss = self.weight * (1 - rho)
+        if group is not None:
+            loss = loss.sum()
+            if self.reduction == "mean" and len(group):
+                loss = loss / (group.amax() + 1)
+        return loss.to(out_dtype(scores, ious))
 
     def extra_repr(self) -> str:
         """The arguments, for ``print(model)``."""

@@ -1,38 +1,41 @@
-"""The L2 soft rank of Blondel et al., *Fast Differentiable Sorting and Ranking*, ICML 2020.
+"""Soft and exact ranks, differentiable.
 
-The soft rank of ``x`` is the Euclidean projection of ``x / strength`` onto the permutahedron, the convex hull
-of all permutations of ``(1, ..., n)``. In ascending order of ``x`` the projection cuts the values into
-contiguous blocks, those that isotonic regression of ``x_i - strength * i`` pools, and within a block
+The L2 soft rank of ``x`` (Blondel et al., *Fast Differentiable Sorting and Ranking*, ICML 2020) is the
+Euclidean projection of ``x / strength`` onto the permutahedron, the convex hull of all permutations of
+``(1, ..., n)``. Isotonic regression of ``x_i - strength * i``, with ``x`` in ascending order, pools the
+values into contiguous blocks. Within a block
 
     rank_i = mean rank of the block + (x_i - mean of x in the block) / strength.
 
-A block of one value has exactly its ordinary rank and no gradient; a block that holds everything is ``x``
-scaled and shifted. So the blocks are all there is to find: value and gradient follow from them in O(n).
+A block of one value has exactly its ordinary rank and no gradient. A block that holds all values is ``x``
+scaled and shifted. Value and gradient follow from the blocks in O(n).
 
-On the CPU, SciPy pools them where it is installed. Elsewhere, and above all on a GPU, where a loop that
-ends when it is done would have to wait for the device, they are found by merging halves in ``log2(n)``
-rounds of tensor operations, with no look at a value.
+The blocks of exact ranks are the runs of equal values, which share their mean rank.
 """
 
 from numbers import Real
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 try:
-    from corrloss import _cpu as cpu
-except ImportError:  # no NumPy or no SciPy: PyTorch does it all
-    cpu = None
+    import numpy as np
+    from scipy.optimize import isotonic_regression
+except ImportError:  # NumPy and SciPy only make ranks faster on a CPU
+    isotonic_regression = None
 
 
 def soft_rank(x: Tensor, strength: float = 1.0, dim: int = -1) -> Tensor:
     """Soft ranks of ``x`` along ``dim``: 1 for the smallest value, n for the largest.
 
     Args:
-        x: Floating point, any shape with at least one dimension. float16 and bfloat16 are ranked in float32.
+        x: Floating point, any shape with at least one dimension. Ranks are computed in float64.
         strength: Regularisation strength, > 0, in the units of ``x``. Values closer to each other than this
-            are pooled; as it tends to 0 the soft rank tends to the ordinary rank, tied values share the mean.
+            are pooled. As it tends to 0 the soft rank tends to the ordinary rank; tied values share the mean.
         dim: The dimension to rank along.
 
     Returns:
@@ -45,7 +48,7 @@ def soft_rank(x: Tensor, strength: float = 1.0, dim: int = -1) -> Tensor:
 
     >>> soft_rank(torch.tensor([0.1, 0.9, 0.2]), strength=0.01)
     tensor([1., 3., 2.])
-    >>> soft_rank(torch.tensor([0.1, 0.9, 0.2]), strength=1.0)  # a shift of the input: one block holds all
+    >>> soft_rank(torch.tensor([0.1, 0.9, 0.2]), strength=1.0)  # one block: a shift of the input
     tensor([1.7000, 2.5000, 1.8000])
     """
     check_strength(strength)
@@ -56,27 +59,112 @@ def soft_rank(x: Tensor, strength: float = 1.0, dim: int = -1) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     if x.numel() == 0:
         return x.to(dtype)
-    if x.ndim == 2 and dim in (-1, 1):
-        return _soft_rank(x, strength, dtype)
     rows = x.movedim(dim, -1)
-    ranks = _soft_rank(rows.reshape(-1, rows.shape[-1]), strength, dtype)
-    return ranks.view(rows.shape).movedim(-1, dim)
+    ranks = soft_rank_rows(rows.reshape(-1, rows.shape[-1]), strength)
+    return ranks.view(rows.shape).movedim(-1, dim).to(dtype)
 
 
-def _soft_rank(rows: Tensor, strength: float, dtype: torch.dtype) -> Tensor:
-    if runs_on_cpu(rows):
-        return _SoftRankOnCpu.apply(rows, strength, dtype)
-    return _SoftRank.apply(rows, strength, None, dtype)
+def soft_rank_rows(rows: Tensor, strength: float, group: Tensor | None = None) -> Tensor:
+    """Soft ranks within each row, and there within each group of columns.
+
+    Args:
+        rows: Shape (r, n), floating point, not empty.
+        strength: Regularisation strength, > 0.
+        group: Group of each column, shape (n,), int64. None: all columns are one group.
+
+    Returns:
+        Ranks, float64, shape (r, n), with a gradient.
+    """
+    return rank_in_blocks(rows, find_blocks(rows.detach(), strength, group), strength)
 
 
-def runs_on_cpu(values: Tensor) -> bool:
-    """Whether NumPy and SciPy may compute with these values, and look at them."""
-    return cpu is not None and values.is_cpu and not torch.compiler.is_compiling()
+def rank_in_blocks(rows: Tensor, blocks: "Blocks", strength: float) -> Tensor:
+    """Soft ranks, given the blocks: float64, shape (r, n), with a gradient."""
+    # From the first value of the block, so that a strength far below the values costs no digits.
+    deviation = rows.double().reshape(-1).index_select(0, blocks.order)
+    deviation = deviation - blocks.first.index_select(0, blocks.number)
+    ranks = blocks.mean_rank.index_select(0, blocks.number) + blocks.subtract_mean(deviation) / strength
+    return torch.empty_like(ranks).scatter(0, blocks.order, ranks).view(rows.shape)
 
 
-def is_number(value: object) -> bool:
-    """Whether it is a real number, NumPy's included, and neither text, nor true or false, nor a tensor."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+def exact_rank(values: Tensor, group: Tensor | None = None) -> Tensor:
+    """Ordinary ranks; the gradient is by blackbox differentiation (see ``coefficients.spearman_exact``).
+
+    Args:
+        values: Shape (n,), floating point, not empty.
+        group: Group of each value, shape (n,), int64. None: all values are one group.
+
+    Returns:
+        Ranks within each group, float64, shape (n,). Tied values share the mean of their ranks.
+    """
+    return _ExactRank.apply(values, group)
+
+
+class _ExactRank(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, group: Tensor | None) -> Tensor:
+        return average_ranks(values[None], group)[0]
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        values, group = inputs
+        ctx.save_for_backward(values, output, group)
+
+    @staticmethod
+    @once_differentiable  # the gradient is piecewise constant in the values
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        values, ranks, group = ctx.saved_tensors
+        wide = values.double()
+        count = group_sum(torch.ones_like(wide), group)
+        deviation = wide - group_sum(wide, group) / count
+        square = group_sum(grad.square(), group)
+        # lambda = sd(s) / (sqrt(n) rms(g)); where the gradient or the spread is zero no step is taken.
+        step = (group_sum(deviation.square(), group) / (count * square)).sqrt()
+        step = torch.where(square > 0, step, 0.0)
+        moved = average_ranks((wide - step * grad)[None], group)[0]
+        return torch.where(step == 0, 0.0, (ranks - moved) / step).to(values.dtype), None
+
+
+def average_ranks(rows: Tensor, group: Tensor | None = None) -> Tensor:
+    """Ordinary ranks within each row and group, float64, shape (r, n), without a gradient."""
+    blocks = find_blocks(rows.detach(), None, group)
+    ranks = blocks.mean_rank[blocks.number]
+    return torch.empty_like(ranks).scatter(0, blocks.order, ranks).view(rows.shape)
+
+
+def group_sum(values: Tensor, group: Tensor | None) -> Tensor:
+    """For each value, the sum of its group: shape (n,), or a scalar where all are one group."""
+    if group is None:
+        return values.sum()
+    return torch.zeros_like(values).scatter_add(0, group, values).gather(0, group)
+
+
+def number_groups(ids: Tensor) -> Tensor:
+    """Ids, shape (n,), int64, renamed to 0, 1, ... in ascending order, without reading them on the host."""
+    ordered, order = ids.sort()
+    numbers = _changes(ordered).cumsum(0) - 1
+    return torch.empty_like(numbers).scatter(0, order, numbers)
+
+
+def is_readable(values: Tensor) -> bool:
+    """Whether Python may read the values: on a CPU, not in torch.compile, torch.func or forward mode."""
+    return (
+        not torch.compiler.is_compiling()
+        and values.is_cpu
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and forward_ad._current_level < 0
+    )
+
+
+def is_one_block(values: Tensor, strength: float) -> bool:
+    """Whether the range alone proves that the soft rank only shifts and scales each row; false with a NaN.
+
+    Reads the values on the host.
+    """
+    low, high = values.detach().aminmax()
+    return high.item() - low.item() <= strength
 
 
 def check_strength(strength: float) -> None:
@@ -85,116 +173,125 @@ def check_strength(strength: float) -> None:
         raise ValueError(f"strength must be a positive finite number, got {strength!r}")
 
 
-def rank_rows(rows: Tensor, strength: float, group: Tensor | None = None) -> Tensor:
-    """Soft ranks within each row, and there within each group of columns: float64, with a gradient.
+def is_number(value: object) -> bool:
+    """Whether the value is a real number (NumPy's included), and not a bool, text or tensor."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
-    Args:
-        rows: Shape (r, n), floating point, not empty.
-        strength: > 0.
-        group: Group of each column, shape (n,), int64, numbered from 0. None: one group.
+
+class Blocks(NamedTuple):
+    """The blocks of rows of values, shape (r, n), sorted row by row and there group by group."""
+
+    order: Tensor
+    """Place of each sorted value in the flat rows, shape (r n,), int64."""
+    number: Tensor
+    """Number of each sorted value's block, shape (r n,), int64, not descending."""
+    size: Tensor
+    """Values in each block, float64, like the next two; 1 for a number that no block has."""
+    mean_rank: Tensor
+    """Mean of the ranks in each block; NaN in a row with a NaN or an infinity."""
+    first: Tensor
+    """Smallest value of each block."""
+
+    def of_row(self, row: int, n: int) -> "Blocks":
+        """Those of one row of n values."""
+        part = slice(row * n, (row + 1) * n)
+        return self._replace(order=self.order[part] - row * n, number=self.number[part])
+
+    def pull_back(self, grad: Tensor) -> Tensor:
+        """The gradient of the values, flat and times the strength, from that of their ranks."""
+        pulled = self.subtract_mean(grad.index_select(0, self.order))
+        return torch.empty_like(pulled).scatter(0, self.order, pulled)
+
+    def subtract_mean(self, values: Tensor) -> Tensor:
+        """Sorted values, shape (r n,), float64, less the mean of their block."""
+        total = torch.zeros_like(self.size).index_add(0, self.number, values)
+        return values - (total / self.size).index_select(0, self.number)
+
+
+def find_blocks(rows: Tensor, strength: float | None, group: Tensor | None = None) -> Blocks:
+    """The blocks of the soft rank, or those of equal values where the strength is None.
+
+    The one place that chooses how they are found. On a CPU, SciPy's isotonic regression is ten to a hundred
+    times as fast as merging halves, and NumPy sorts three times as fast as PyTorch. Merging halves reads no
+    value on the host: it serves a GPU, torch.compile, torch.func, and a CPU without SciPy.
     """
-    return _SoftRank.apply(rows, strength, group, torch.float64)
+    if isotonic_regression is None or not is_readable(rows):
+        return _find_on_device(rows, strength, group)
+    return _find_on_cpu(rows, strength, group)
 
 
-class _SoftRankOnCpu(torch.autograd.Function):
-    """As `_SoftRank`, by NumPy: at small sizes most of the time goes into the handling of tensors."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, strength: float, dtype: torch.dtype) -> Tensor:
-        values = rows if rows.dtype == dtype else rows.to(dtype)
-        ranks, ctx.pooled = cpu.rank(values.detach().numpy(), strength)
-        ctx.strength, ctx.dtype = strength, rows.dtype
-        ranks = torch.from_numpy(ranks)
-        return ranks if dtype == torch.float64 else ranks.to(dtype)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        if torch.is_grad_enabled():
-            pooled = map(torch.from_numpy, ctx.pooled)
-            return pull_back(grad, *pooled, ctx.strength).to(ctx.dtype), None, None
-        total = torch.from_numpy(ctx.pooled.pull_back(grad.numpy().ravel(), ctx.strength)).view(grad.shape)
-        return total if total.dtype == ctx.dtype else total.to(ctx.dtype), None, None
-
-
-class _SoftRank(torch.autograd.Function):
-    """Piecewise linear: the backward pass is linear in the gradient, and may be differentiated in turn."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, strength: float, group: Tensor | None, dtype: torch.dtype) -> Tensor:
-        ranks, *pooled = rank(rows, strength, group)
-        ctx.strength, ctx.dtype = strength, rows.dtype
-        ctx.save_for_backward(*pooled)
-        return ranks.to(dtype)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return pull_back(grad, *ctx.saved_tensors, ctx.strength).to(ctx.dtype), None, None, None
-
-
-def rank(rows: Tensor, strength: float, group: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As :func:`rank_rows` but without a gradient; with what :func:`pull_back` needs for it.
-
-    Returns:
-        The ranks, float64, shape (r, n); the flat places of the values that share a block with others, and
-        the number of the block of each, both int64; the size of each block.
-    """
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    if runs_on_cpu(rows):
-        ranks, pooled = cpu.rank(rows.detach().numpy(), strength, None if group is None else group.numpy())
-        return tuple(map(torch.from_numpy, (ranks, *pooled)))
-    return _rank_on_device(rows, strength, group)
+def _find_on_cpu(rows: Tensor, strength: float | None, group: Tensor | None) -> Blocks:
+    values = rows.double().numpy()
+    count, n = values.shape
+    row, place = np.arange(count)[:, None], np.arange(n)  # place: in its group, after sorting
+    if group is None:
+        order, segment = values.argsort(axis=1), row
+    else:
+        group = group.numpy()
+        order = np.lexsort((values, np.broadcast_to(group, values.shape)))
+        group = np.sort(group)
+        place = place - np.searchsorted(group, group)
+        segment = row * (group[-1] + 1) + group
+    order += n * row
+    values = values.ravel()[order]
+    if not np.isfinite(values).all():
+        return _find_without_nan(rows, strength, group)
+    if strength is None:
+        begins = np.ones((count, n), bool)
+        begins[:, 1:] = (values[:, 1:] != values[:, :-1]) | (place[1:] == 0)
+        bounds = np.append(begins.ravel().nonzero()[0], count * n)
+    else:
+        loads = values - strength * place
+        loads += (2 * (loads.max() - loads.min()) + strength) * segment  # segments are never pooled
+        bounds = isotonic_regression(loads.ravel()).blocks
+    begin, size = bounds[:-1], bounds[1:] - bounds[:-1]
+    place = np.broadcast_to(place, (count, n)).ravel()
+    mean_rank = size * 0.5
+    mean_rank += 0.5
+    mean_rank += place[begin]
+    number = np.arange(len(size)).repeat(size)
+    found = (order.ravel(), number, size.astype(float), mean_rank, values.ravel()[begin])
+    return Blocks(*map(torch.from_numpy, found))
 
 
-def pull_back(grad: Tensor, member: Tensor, label: Tensor, size: Tensor, strength: float) -> Tensor:
-    """The gradient of the values from that of their ranks: less the mean of the block, so zero if alone."""
-    if runs_on_cpu(grad) and not torch.is_grad_enabled():
-        pooled = cpu.Pooled(member.numpy(), label.numpy(), size.numpy())
-        return torch.from_numpy(pooled.pull_back(grad.detach().numpy().ravel(), strength)).view(grad.shape)
-    pooled = grad.flatten().index_select(0, member)
-    total = torch.zeros(size.shape, dtype=grad.dtype, device=grad.device).index_add(0, label, pooled)
-    pooled = ((pooled - (total / size).index_select(0, label)) / strength).to(grad.dtype)
-    return torch.zeros_like(grad).view(-1).index_copy(0, member, pooled).view(grad.shape)
+def _find_without_nan(rows: Tensor, strength: float | None, group: Tensor | None) -> Blocks:
+    """As :func:`_find_on_cpu`, where a row has a NaN or an infinity: the mean ranks of its blocks are NaN."""
+    finite = rows.isfinite().all(dim=1)
+    blocks = _find_on_cpu(torch.where(finite[:, None], rows, 0.0), strength, group)
+    row = blocks.order // rows.shape[1]
+    blocks.mean_rank[blocks.number[~finite[row]]] = torch.nan
+    return blocks
 
 
-def _rank_on_device(rows: Tensor, strength: float, group: Tensor | None) -> tuple[Tensor, ...]:
-    """Here every value is a member of a block, if alone: how many are not, only the values could tell."""
-    values, order, group = _sort(rows, group)
-    begins = _block_begins(values, strength, group)
-    ranks, start, size = _rank_in_blocks(values, begins, strength, group)
-    ranks = torch.empty_like(ranks).scatter_(1, order, ranks)
-    row_begin = torch.arange(0, rows.numel(), rows.shape[1], device=rows.device)[:, None]
-    return ranks, (order + row_begin).flatten(), (start + row_begin).flatten(), size.flatten()
-
-
-def average_ranks(rows: Tensor, group: Tensor | None = None) -> Tensor:
-    """Ordinary ranks of each row, and of each group in it, float64; tied values share the mean of theirs."""
-    values, order, group = _sort(rows, group)
-    begins = _changes(values) if group is None else _changes(values) | _changes(group)
-    ranks, _, _ = _rank_in_blocks(values, begins, 1.0, group)
-    return torch.empty_like(ranks).scatter_(1, order, ranks)
-
-
-def _sort(rows: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Each row in ascending order, group by group, in float64; where the values were; their group."""
+def _find_on_device(rows: Tensor, strength: float | None, group: Tensor | None) -> Blocks:
+    """Here a block's number is the place of its first value: how many blocks there are is not known."""
     values, order = rows.sort(dim=1)
     if group is not None:
         group, by_group = group[order].sort(dim=1, stable=True)
         values, order = values.gather(1, by_group), order.gather(1, by_group)
-    return values.double(), order, group
+    values = values.double()
+    begins = _changes(values if strength is None else _pool(values, strength, group))
+    place = torch.arange(values.shape[1], device=values.device)
+    if group is not None:
+        begins = begins | _changes(group)
+        place = place - _last_true(_changes(group))
+    row_begin = torch.arange(0, rows.numel(), rows.shape[1], device=rows.device)[:, None]
+    number = (_last_true(begins) + row_begin).view(-1)
+    first = values.view(-1)
+    size = torch.zeros_like(first).index_add(0, number, torch.ones_like(first)).clamp(min=1)
+    not_finite = 0 * values.sum(1, keepdim=True)  # NaN, else 0
+    mean_rank = (place + not_finite).view(-1) + (size + 1) / 2
+    return Blocks((order + row_begin).view(-1), number, size, mean_rank, first)
 
 
-def _rank_in_blocks(
-    values: Tensor, begins: Tensor, strength: float, group: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Ranks of sorted rows; for each value where its block begins; there, the size of the block."""
-    start = _last_true(begins)
-    size = _sum_at(start, torch.ones_like(values))
-    # From the block's first value, so that a strength far below the values costs no digits.
-    deviation = values - values.gather(1, start)
-    deviation = deviation - (_sum_at(start, deviation) / size).gather(1, start)
-    below = start if group is None else start - _last_true(_changes(group))
-    ranks = below + (size.gather(1, start) + 1) / 2 + deviation / strength
-    return ranks + 0 * values.sum(1, keepdim=True), start, size  # NaN where a value is not finite
+def _pool(values: Tensor, strength: float, group: Tensor | None) -> Tensor:
+    """Isotonic regression of what the soft rank pools: equal in a block, for sorted values, shape (r, n)."""
+    loads = values - strength * torch.arange(values.shape[1], dtype=values.dtype, device=values.device)
+    loads = loads - loads.mean(1, keepdim=True)  # keeps cumulative sums small
+    if group is not None:  # groups in ascending steps are never pooled
+        low, high = loads.aminmax(dim=1, keepdim=True)
+        loads = loads + (2 * (high - low) + strength) * group
+    return _merge_halves(loads)
 
 
 def _changes(values: Tensor) -> Tensor:
@@ -207,41 +304,24 @@ def _last_true(flags: Tensor) -> Tensor:
     return (flags * torch.arange(flags.shape[-1], device=flags.device)).cummax(-1).values
 
 
-def _sum_at(start: Tensor, values: Tensor) -> Tensor:
-    """The sum of the values of each block, at the place of the block's first value; 0 at other places."""
-    return torch.zeros_like(values).scatter_add_(1, start, values)
-
-
-def _block_begins(values: Tensor, strength: float, group: Tensor | None) -> Tensor:
-    """Which of the sorted values is the first of its block."""
-    place = torch.arange(values.shape[1], dtype=values.dtype, device=values.device)
-    loads = values - strength * place
-    loads = loads - loads.mean(1, keepdim=True)  # keeps cumulative sums small
-    if group is None:
-        return _changes(_isotonic_regression(loads))
-    low, high = loads.aminmax(dim=1, keepdim=True)
-    steps = (high - low + strength) * group  # groups in ascending steps are never pooled
-    return _changes(_isotonic_regression(loads + steps)) | _changes(group)
-
-
-def _isotonic_regression(loads: Tensor) -> Tensor:
-    """Of each row: by halves, that of single values first, then of two, of four, ..."""
+def _merge_halves(loads: Tensor) -> Tensor:
+    """Isotonic regression of each row: first of halves of one value, then of two, of four, ..."""
     rows, n = loads.shape
     width = 1 << (n - 1).bit_length()
     fit = torch.cat((loads, loads.amax(1, keepdim=True).expand(rows, width - n)), 1)
     half = 1
     while half < width:
-        fit = _merge_halves(fit.view(rows, -1, 2 * half)).view(rows, width)
+        fit = _merge(fit.view(rows, -1, 2 * half)).view(rows, width)
         half *= 2
     return fit[:, :n]
 
 
-def _merge_halves(fit: Tensor) -> Tensor:
-    """Isotonic regression along the last dimension of what is isotonic in each half.
+def _merge(fit: Tensor) -> Tensor:
+    """Isotonic regression along the last dimension of values that are isotonic in each half.
 
-    The values of the left half above some level, and those of the right one below it, become that level. It
-    is where the excess of the former over it makes up for the lack of the latter; the excess less the lack
-    decreases with the level, so its sign at a value says on which side of the level the value is.
+    The values of the left half above some level, and those of the right half below it, become that level: the
+    one where the excess of the former over it equals the lack of the latter. Excess less lack decreases with
+    the level, so its sign at a value tells on which side of the level the value is.
     """
     half = fit.shape[-1] // 2
     left, right = (side.contiguous() for side in fit.split(half, -1))
@@ -250,9 +330,9 @@ def _merge_halves(fit: Tensor) -> Tensor:
     not_above = torch.searchsorted(left, fit, right=True)
     below = torch.searchsorted(right, fit)
     excess = sum_left[..., -1:] - sum_left.gather(-1, not_above) - (half - not_above) * fit
-    excess -= below * fit - sum_right.gather(-1, below)
-    excess[..., half:].neg_()
-    pooled = (excess < 0) & (left[..., -1:] > right[..., :1])
+    excess = excess - (below * fit - sum_right.gather(-1, below))
+    on_the_left = torch.arange(2 * half, device=fit.device) < half
+    pooled = torch.where(on_the_left, excess < 0, excess > 0) & (left[..., -1:] > right[..., :1])
     count = pooled.sum(-1, keepdim=True)
     level = torch.where(pooled, fit, 0.0).sum(-1, keepdim=True) / count.clamp(min=1)
     return torch.where(pooled, level, fit)

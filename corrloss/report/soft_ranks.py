@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+import torch
 from scipy.stats import rankdata
+
+from corrloss import ranks
 
 RELEASED = 1.0  # the strength that the paper's code leaves at its default
 STRENGTHS = (RELEASED, 0.1, 0.01, 0.001)
 
 
 def soft_rank(values: np.ndarray, strength: float) -> np.ndarray:
-    """Soft ranks of Blondel et al. (ICML 2020), by pooling adjacent violators.
+    """Soft ranks of Blondel et al. (ICML 2020): :func:`corrloss.soft_rank` for arrays.
 
     Args:
         values: (n,), any float type.
@@ -25,12 +27,7 @@ def soft_rank(values: np.ndarray, strength: float) -> np.ndarray:
     >>> soft_rank(np.array([0.1, 0.9, 0.2]), 1.0).round(6).tolist()  # the values, shifted by 1.6
     [1.7, 2.5, 1.8]
     """
-    order = np.argsort(values, kind="stable")
-    ascending = np.asarray(values, dtype=float)[order]
-    pooled = isotonic_regression(ascending - strength * np.arange(1, len(values) + 1)).x
-    ranks = np.empty(len(values))
-    ranks[order] = (ascending - pooled) / strength
-    return ranks
+    return ranks.soft_rank(torch.from_numpy(np.asarray(values, dtype=float)), strength).numpy()
 
 
 def correlations(scores: np.ndarray, ious: np.ndarray) -> dict[str, float]:
