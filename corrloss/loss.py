@@ -22,8 +22,9 @@ class CorrelationLoss(nn.Module):
         weight: Factor of the loss, >= 0. At 0 nothing is computed.
         scope: Which positives share a coefficient: all of the ``"batch"``, or those of one ``"level"`` of the
             feature pyramid or of one ``"image"``.
-        reduction: ``"mean"`` or ``"sum"`` over the levels or images that have a positive. One whose
-            coefficient is undefined adds zero and counts in the mean, as in the release.
+        reduction: ``"mean"`` or ``"sum"`` over the levels or images with two or more positives, as in the
+            release: fewer have no coefficient and do not count. Two or more whose coefficient is undefined
+            (no variance) add zero and count in the mean.
         gradient_to: ``"classifier"`` detaches the IoUs, ``"regressor"`` the scores, ``"both"`` neither.
         strength: Regularisation strength of the soft rank, > 0, for ``"spearman"``. At 1 it is Pearson's.
         processes: In a distributed training, ``"own"`` takes the positives of this process alone, as the
@@ -73,8 +74,8 @@ class CorrelationLoss(nn.Module):
     ) -> Tensor:
         """The loss of the positives.
 
-        No value is read on the host, so a GPU is never waited for, but with ``processes="all"``: there every
-        process must call the loss, also one without positives, and the counts of all are waited for.
+        On a GPU this never synchronises, except with ``processes="all"``: then every process must call the
+        loss, also one without positives, and the number of positives of each process is read on the host.
 
         Args:
             scores: Probability of the matched class, shape (n,), in [0, 1], floating point.
@@ -107,8 +108,9 @@ class CorrelationLoss(nn.Module):
         loss = self.weight * (1 - rho)
         if group is not None:
             loss = loss.sum()
-            if self.reduction == "mean" and len(group):
-                loss = loss / (group.amax() + 1)
+            if self.reduction == "mean":
+                count = torch.zeros_like(group).scatter_add(0, group, torch.ones_like(group))
+                loss = loss / (count >= 2).sum().clamp(min=1)
         return loss.to(out_dtype(scores, ious))
 
     def extra_repr(self) -> str:

@@ -143,6 +143,8 @@ def group_sum(values: Tensor, group: Tensor | None) -> Tensor:
 
 def number_groups(ids: Tensor) -> Tensor:
     """Ids, shape (n,), int64, renamed to 0, 1, ... in ascending order, without reading them on the host."""
+    if not len(ids):
+        return ids
     ordered, order = ids.sort()
     numbers = _changes(ordered).cumsum(0) - 1
     return torch.empty_like(numbers).scatter(0, order, numbers)

@@ -197,6 +197,15 @@ def test_spearman_as_released_is_pearson_in_value_and_gradient():
     torch.testing.assert_close(with_ranks, pearson(s, u), rtol=0, atol=1e-13)
 
 
+def test_spearman_as_released_sorts_nothing(monkeypatch):
+    monkeypatch.setattr(coefficients, "find_blocks", None)
+    monkeypatch.setattr(ranks, "find_blocks", None)
+    s, u = draw(50)
+    spearman(s, u).backward()
+    with pytest.raises(TypeError):  # the seam is what is called otherwise
+        spearman(s, u, 0.01)
+
+
 def test_values_wider_than_the_strength_are_ranked_on_the_cpu():
     s, u = torch.randn(50, dtype=torch.double), torch.rand(50, dtype=torch.double)
     ranks = [soft_rank(values, 1.0) for values in (s, u)]

@@ -48,16 +48,51 @@ def test_groups_are_reduced_like_a_loop_over_them(coefficient, scope, reduction,
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("coefficient", COEFFICIENTS)
-def test_a_group_without_a_coefficient_adds_zero_and_counts_in_the_mean(coefficient):
-    scores = torch.tensor([0.2, 0.5, 0.4, 0.9], requires_grad=True)
-    ious = torch.tensor([0.3, 0.4, 0.9, 0.8])
-    level = torch.tensor([0, 1, 0, 0])  # one positive alone on level 1
-    loss = CorrelationLoss(coefficient, 1.0, "level")(scores, ious, level=level)
-    kept = level == 0
-    torch.testing.assert_close(loss, reference(coefficient, scores[kept], ious[kept]) / 2)
+def as_the_release(coefficient, scores, ious, ids, count):
+    """The mean over levels of two or more positives; the loss of a level that is NaN is made 0."""
+    losses = [
+        reference(coefficient, scores[ids == i], ious[ids == i]).nan_to_num()
+        for i in range(count)
+        if (ids == i).sum() > 1
+    ]
+    return sum(losses) / len(losses) if losses else scores.sum() * 0
+
+
+@pytest.mark.parametrize("scope", ["level", "image"])
+def test_groups_of_fewer_than_two_do_not_count_in_the_mean(scope):
+    """Levels with 0, 1, 2 and 5 positives. Concordance of level 2 is 0.16 / (0.08 + 0.08 + 0.04) = 0.8, of
+    level 3 it is -1: the losses are 0.2 and 2, their mean is 1.1."""
+    scores = torch.tensor([0.9, 0.2, 0.6, 0.1, 0.2, 0.3, 0.4, 0.5], requires_grad=True)
+    ious = torch.tensor([0.3, 0.4, 0.8, 0.5, 0.4, 0.3, 0.2, 0.1])
+    ids = torch.tensor([1, 2, 2, 3, 3, 3, 3, 3])
+    loss = CorrelationLoss("concordance", 1.0, scope)(scores, ious, **{scope: ids})
+    assert loss.item() == pytest.approx(1.1, abs=1e-6)
     loss.backward()
-    assert scores.grad[1] == 0 and (scores.grad[kept] != 0).any()
+    assert scores.grad[0] == 0 and (scores.grad[1:] != 0).any()
+    total = CorrelationLoss("concordance", 1.0, scope, "sum")(scores, ious, **{scope: ids})
+    assert total.item() == pytest.approx(2.2, abs=1e-6)
+
+
+def test_a_group_of_two_without_variance_counts_with_zero():
+    """As the levels above, and one of two equal positives: (0.2 + 2 + 0) / 3."""
+    scores = torch.tensor([0.9, 0.2, 0.6, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.7])
+    ious = torch.tensor([0.3, 0.4, 0.8, 0.5, 0.4, 0.3, 0.2, 0.1, 0.7, 0.7])
+    ids = torch.tensor([1, 2, 2, 3, 3, 3, 3, 3, 4, 4])
+    loss = CorrelationLoss("concordance", 1.0, "level")(scores, ious, level=ids)
+    assert loss.item() == pytest.approx(2.2 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+@pytest.mark.parametrize("seed", range(20))
+def test_the_mean_over_levels_is_the_releases(coefficient, seed):
+    generator = torch.Generator().manual_seed(seed)
+    n = seed  # small, so that many levels have one positive or none
+    # On a coarse grid, so that some levels of two have no variance.
+    scores, ious = (torch.randint(1, 4, (2, n), generator=generator) / 4).double()
+    ids = torch.randint(0, 6, (n,), generator=generator)
+    scores.requires_grad_()
+    loss = CorrelationLoss(coefficient, 1.0, "level")(scores, ious, level=ids)
+    torch.testing.assert_close(loss, as_the_release(coefficient, scores, ious, ids, 6))
 
 
 @pytest.mark.parametrize("coefficient", COEFFICIENTS)

@@ -164,7 +164,7 @@ def defined(group):
 
 
 def pearson_loss(positives, loss):
-    """The loss by SciPy: `weight * (1 - r)` of each group of more than one positive, 0 of the others."""
+    """The loss by SciPy over the groups of two or more: `weight * (1 - r)`, or 0 without variance."""
     groups = {}
     for positive in positives:
         key = {"batch": 0, "level": positive.level, "image": positive.image}[loss.scope]
@@ -172,5 +172,6 @@ def pearson_loss(positives, loss):
     losses = [
         loss.weight * (1 - pearsonr(*zip(*group, strict=True)).statistic) if defined(group) else 0.0
         for group in groups.values()
+        if len(group) > 1
     ]
-    return sum(losses) / (len(losses) if loss.reduction == "mean" else 1)
+    return sum(losses) / (max(len(losses), 1) if loss.reduction == "mean" else 1)
