@@ -111,7 +111,8 @@ def spearman_exact(scores: Tensor, ious: Tensor) -> Tensor:
     standard error of the mean score: across some neighbours, but few of them, and the gradient scales with
     g, and inversely with s, as a derivative does. Much longer steps were seen to shrink the scores' spread.
 
-    Arguments, returns and errors are those of :func:`pearson`. A second derivative is refused.
+    Arguments, returns and errors are those of :func:`pearson`. A second derivative is refused, and so is
+    forward mode (``torch.func.jvp``): the gradient is not a derivative.
 
     >>> spearman_exact(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
     tensor(1.)

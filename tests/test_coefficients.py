@@ -308,3 +308,36 @@ def test_what_leaves_each_coefficient_as_it_is(pairs, scale, shift):
     s = s.clone().requires_grad_()
     (grad,) = torch.autograd.grad(pearson(s, u), s)  # along those lines it does not change
     assert grad.sum().abs() < 1e-9 and (grad * s).sum().abs() < 1e-9
+
+
+FUNCTIONS = ALL | {
+    "loss per image": lambda s, u: CorrelationLoss("spearman", scope="image", strength=0.02)(
+        s, u, image=torch.arange(len(s)) % 3
+    ),
+    "soft rank": lambda s, u: (soft_rank(s, 0.05) * u).sum(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torch_func_agrees_with_autograd(name):
+    function = FUNCTIONS[name]
+    s, u, tangent = torch.rand(3, 4, 12, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    values, grads = [], []
+    for a, b in zip(s, u, strict=True):
+        a = a.clone().requires_grad_()
+        values.append(function(a, b))
+        grads += torch.autograd.grad(values[-1], a)
+    torch.testing.assert_close(torch.func.vmap(function)(s, u), torch.stack(values).detach())
+    torch.testing.assert_close(torch.func.grad(function)(s[0], u[0]), grads[0])
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(function))(s, u), torch.stack(grads))
+
+    def along():
+        return torch.func.jvp(lambda a: function(a, u[0]), (s[0],), (tangent[0],))
+
+    if name == "spearman_exact":  # the blackbox gradient is not the transpose of a linear map
+        with pytest.raises(NotImplementedError):
+            along()
+    else:
+        _, derivative = along()
+        torch.testing.assert_close(derivative, (grads[0] * tangent[0]).sum())

@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -192,3 +195,11 @@ def test_trains_in_plain_pytorch():
         value.backward()
         optimiser.step()
     assert value < 0.05
+
+
+def test_it_pickles_and_copies(pairs):
+    scores, ious, ids = pairs
+    loss = CorrelationLoss("concordance", 0.3, "level", "sum", "both", 0.5)
+    for same in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
+        assert str(same) == str(loss)
+        assert torch.equal(same(scores, ious, level=ids), loss(scores, ious, level=ids))
