@@ -253,15 +253,18 @@ class _BatchOnCpu(torch.autograd.Function):
     def forward(ctx, scores: Tensor, ious: Tensor, formula: str, strength: float | None, undefined: float):
         ctx.save_for_backward(scores, ious)
         ctx.options, ctx.blocks = (formula, strength, None, undefined), None
-        s, u = scores.detach(), ious.detach()
-        if strength is not None:
+        s, u, shift = scores.detach(), ious.detach(), 0.0
+        if strength is None:
+            s, s_mean = _centre_on_host(s)
+            u, u_mean = _centre_on_host(u)
+            shift = s_mean - u_mean
+        else:
             rows = torch.stack((s.double(), u.double()))
             ctx.blocks = find_blocks(rows, strength)
-            s, u = rank_in_blocks(rows, ctx.blocks, strength).unbind()
-        s, s_mean = _centre_on_host(s)
-        u, u_mean = _centre_on_host(u)
+            ranks = rank_in_blocks(rows, ctx.blocks, strength)
+            s, u = (ranks - (len(s) + 1) / 2).unbind()  # less their mean
         ss, uu, su = s.dot(s).item(), u.dot(u).item(), s.dot(u).item()
-        found = _SLOPES[formula](len(s), ss, uu, su, s_mean - u_mean)
+        found = _SLOPES[formula](len(s), ss, uu, su, shift)
         rho, *ctx.slopes = found or (undefined, 0.0, 0.0, 0.0, 0.0)
         ctx.centred = s, u
         return torch.full((), rho if not abs(rho) > 1 else math.copysign(1.0, rho), dtype=torch.float64)
@@ -298,14 +301,14 @@ def _differentiable_gradient(ctx, grad: Tensor) -> list[Tensor | None]:
 
 def _centre_on_host(values: Tensor) -> tuple[Tensor, float]:
     """The values less their mean, float64, and the mean."""
-    anchor, centred = 0.0, values.double()
+    anchor = 0.0
     if (
-        centred is values
-    ):  # sums of equal float32 values are exact in float64, those of float64 values are not
+        values.dtype == torch.float64
+    ):  # sums of equal float32 values are exact in float64; of these they are not
         anchor = values[0].item()
-        centred = values - anchor
-    mean = centred.mean().item()
-    return centred.sub_(mean), anchor + mean
+        values = values - anchor
+    mean = values.mean(0, keepdim=True, dtype=torch.float64)
+    return values - mean, anchor + mean.item()
 
 
 def _pearson_slopes(n, ss, uu, su, shift):

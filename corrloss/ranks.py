@@ -13,6 +13,7 @@ scaled and shifted. Value and gradient follow from the blocks in O(n).
 The blocks of exact ranks are the runs of equal values, which share their mean rank.
 """
 
+import math
 from numbers import Real
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ try:
     from scipy.optimize import isotonic_regression
 except ImportError:  # NumPy and SciPy only make ranks faster on a CPU
     isotonic_regression = None
+
+# A row with a larger value, whose differences may overflow, is treated as one with an infinity.
+_LARGEST = 1e300
 
 
 def soft_rank(x: Tensor, strength: float = 1.0, dim: int = -1) -> Tensor:
@@ -236,15 +240,16 @@ def _find_on_cpu(rows: Tensor, strength: float | None, group: Tensor | None) -> 
         segment = row * (group[-1] + 1) + group
     order += n * row
     values = values.ravel()[order]
-    if not np.isfinite(values).all():
+    loads = values if strength is None else values - strength * place
+    span = float(loads.max()) - float(loads.min())
+    if not math.isfinite(span):
         return _find_without_nan(rows, strength, group)
     if strength is None:
         begins = np.ones((count, n), bool)
         begins[:, 1:] = (values[:, 1:] != values[:, :-1]) | (place[1:] == 0)
         bounds = np.append(begins.ravel().nonzero()[0], count * n)
     else:
-        loads = values - strength * place
-        loads += (2 * (loads.max() - loads.min()) + strength) * segment  # segments are never pooled
+        loads += (2 * span + strength) * segment  # segments in ascending steps are never pooled
         bounds = isotonic_regression(loads.ravel()).blocks
     begin, size = bounds[:-1], bounds[1:] - bounds[:-1]
     place = np.broadcast_to(place, (count, n)).ravel()
@@ -257,8 +262,8 @@ def _find_on_cpu(rows: Tensor, strength: float | None, group: Tensor | None) -> 
 
 
 def _find_without_nan(rows: Tensor, strength: float | None, group: Tensor | None) -> Blocks:
-    """As :func:`_find_on_cpu`, where a row has a NaN or an infinity: the mean ranks of its blocks are NaN."""
-    finite = rows.isfinite().all(dim=1)
+    """As :func:`_find_on_cpu`, where a row has a NaN or an infinity: mean ranks of its blocks are NaN."""
+    finite = rows.abs().amax(dim=1) < _LARGEST
     blocks = _find_on_cpu(torch.where(finite[:, None], rows, 0.0), strength, group)
     row = blocks.order // rows.shape[1]
     blocks.mean_rank[blocks.number[~finite[row]]] = torch.nan

@@ -7,7 +7,9 @@ import torch
 from tiny_detectors import build, losses_of, model_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import corrloss.coefficients
 import corrloss.heads.positives
+import corrloss.ranks
 
 WAITING = (
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive",
@@ -39,6 +41,8 @@ class Waits(TorchDispatchMode):
 def added_waits(detector, monkeypatch, **options):
     """What the losses with Correlation Loss wait for more often than those without, in one step."""
     monkeypatch.setattr(corrloss.heads.positives, "on_host", lambda tensor: False)  # as on a GPU
+    for module in (corrloss.coefficients, corrloss.ranks):
+        monkeypatch.setattr(module, "is_readable", lambda tensor: False)
     counts = []
     for coefficient, weight in (("none", 0.0), ("concordance", 0.2)):
         model = build(model_config(detector, coefficient, weight, **(options if weight else {})))
