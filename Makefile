@@ -22,7 +22,7 @@ demo: $(READY)
 	@mkdir -p results; exec 9>results/.demo.lock; \
 	  flock --nonblock 9 || { echo "make: another make demo is at work here; wait for it or end it" >&2; exit 1; }; \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake --nolock --config scale=$(SCALE)
-	@$(BIN)/corrloss show --scale $(SCALE)
+	@$(BIN)/corrloss show scale=$(SCALE)
 
 test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m "not slow"

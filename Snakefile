@@ -5,7 +5,7 @@ include: "workflows/rules/common.smk"
 
 rule main:
     input:
-        expand(f"{OUT}/tables/{{table}}.csv", table=MAIN_TABLES),
+        expand(f"{OUT}/tables/{{table}}.csv", table=MATRIX.main_tables),
         f"{OUT}/runs.csv",
 
 

@@ -30,9 +30,10 @@ from corrloss.analysis.matching import match
 from corrloss.analysis.metrics import metric_names
 from corrloss.analysis.replicates import Replicates, bootstrap_ap
 from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import Matrix, Planned
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments, load_table
+from corrloss.plan.table_files import load_table
 from corrloss.run import KINDS
 from corrloss.tables.build import build_table
 from corrloss.tables.intervals import stored_intervals

@@ -17,8 +17,8 @@ from corrloss.data.dataset import make_dataset
 from corrloss.engine.step_timing import Trained, batches
 from corrloss.plan.configs import resolve
 from corrloss.plan.detectors import load_settings
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 
 ROOT = Path(__file__).parents[1]
 DETECTORS = ("retinanet", "foveabox", "atss")

@@ -7,6 +7,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def escapes_root(name: str) -> bool:
@@ -46,7 +51,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as CSV with six significant digits, atomically."""
+    write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+
+
 def write_json(path: Path, content: object) -> None:
     """Write JSON, indented and with sorted keys, atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")

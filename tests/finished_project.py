@@ -12,8 +12,9 @@ from corrloss.analysis.record import make_record
 from corrloss.analysis.stored_run import load_run
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.files import atomic_write
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments, load_table
+from corrloss.plan.table_files import load_table
 from corrloss.report.results import load_data_set, load_runs, load_tables
 from corrloss.tables.build import build_table
 from corrloss.tables.records import read_record, runs_frame

@@ -54,7 +54,7 @@ def test_no_module_reads_pickles(path):
 def test_loaders_of_yaml_make_no_objects():
     import yaml
 
-    from corrloss.plan.strict_yaml import StrictLoader
+    from corrloss.plan.yaml_files import StrictLoader
 
     assert issubclass(StrictLoader, yaml.constructor.SafeConstructor)
     with pytest.raises(yaml.YAMLError, match="could not determine a constructor"):

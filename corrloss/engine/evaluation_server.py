@@ -10,7 +10,8 @@ from pathlib import Path
 from corrloss.coco.published import PUBLISHED
 from corrloss.coco.submission import pack_test_dev
 from corrloss.engine.predict import predict
-from corrloss.plan.configs import dump, load, with_test_images
+from corrloss.plan.config_files import dump, load
+from corrloss.plan.configs import with_test_images
 
 ALGORITHM = "corrloss"  # stands in the names that the server wants; the run's folder says which run it is
 

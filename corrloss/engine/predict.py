@@ -23,7 +23,7 @@ from corrloss.engine.candidates import BOUNDS, CandidateKeeper, CandidatesUnavai
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.errors import CorrLossError
 from corrloss.files import atomic_write, write_json
-from corrloss.plan.configs import load
+from corrloss.plan.config_files import load
 from corrloss.run import RunFolder
 
 

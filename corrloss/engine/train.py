@@ -24,7 +24,7 @@ from corrloss.engine.parent import end_with_parent
 from corrloss.engine.resume import ResumeHook, checkpoints, newest_whole
 from corrloss.errors import CorrLossError
 from corrloss.files import atomic_write, write_json
-from corrloss.plan.configs import load
+from corrloss.plan.config_files import load
 from corrloss.run import RunFolder
 
 STARTS = "starts.txt"
@@ -39,7 +39,7 @@ class Places:
     """Where a training reads and writes.
 
     Attributes:
-        config: File written by :func:`corrloss.plan.configs.dump`.
+        config: File written by :func:`corrloss.plan.config_files.dump`.
         work_dir: Folder for checkpoints and mmengine's log; a training that was cut off goes on from the
             newest whole checkpoint in it.
         weights: Where the final state dict is written.
@@ -52,9 +52,8 @@ class Places:
     report: Path
 
     def as_arguments(self) -> list[str]:
-        """As options of ``corrloss train``."""
-        named = {"config": self.config, "work-dir": self.work_dir, "weights": self.weights}
-        return [f"--{name}={path}" for name, path in {**named, "report": self.report}.items()]
+        """As arguments of ``corrloss train-process``."""
+        return [str(path) for path in (self.config, self.work_dir, self.weights, self.report)]
 
 
 def train(places: Places, log: Callable[[str], None]) -> None:
@@ -90,7 +89,7 @@ def _start_processes(config: Config, places: Places) -> None:
     _refuse_too_few_gpus(config)
     _diverged(places.work_dir).unlink(missing_ok=True)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
-    command = [sys.executable, *torchrun, f"--nproc-per-node={count}", "-m", "corrloss.cli", "train"]
+    command = [sys.executable, *torchrun, f"--nproc-per-node={count}", "-m", "corrloss.cli", "train-process"]
     # By the loopback device: the name of this machine need not resolve, and nothing leaves the machine.
     environment = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": str(config.bench.threads), **os.environ}
     # Only lines of progress come by stdout, which the parent may have turned elsewhere.

@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from corrloss.plan.config_nodes import nodes
+
 PACKAGE = Path(__file__).parents[1]
 #: Where a config's `type` may name a class of this package.
 HOMES = ("loss.py", "heads/*.py", "ranking/*.py")
@@ -29,7 +31,8 @@ def code_of(model: object) -> str:
         Twelve hexadecimal digits; empty where the model uses no code of this package.
     """
     homes = _homes()
-    modules = tuple(sorted({homes[name] for name in _types(model) if name in homes}))
+    names = [node.get("type") for node in nodes(model)]
+    modules = tuple(sorted({homes[name] for name in names if isinstance(name, str) and name in homes}))
     return digest_of(modules) if modules else ""
 
 
@@ -56,14 +59,6 @@ def _homes() -> dict[str, Path]:
     return {
         node.name: path for path in files for node in ast.walk(_tree(path)) if isinstance(node, ast.ClassDef)
     }
-
-
-def _types(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        yield from (value for key, value in node.items() if key == "type" and isinstance(value, str))
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    for value in values:
-        yield from _types(value)
 
 
 @functools.cache

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import functools
 import hashlib
 import json
-import pprint
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
 from corrloss.plan.batch_plan import RECIPE, BatchPlan
 from corrloss.plan.code import code_of
+from corrloss.plan.config_nodes import nodes
 from corrloss.plan.detectors import read_settings
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.pretrained import use_local_weights
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments
 
 # What of an mmdet config decides a run. The rest (visualisers, log intervals, test-time augmentation …)
 # is left out, so that it cannot make a finished run stale.
@@ -34,8 +32,8 @@ DECISIVE = (
 )
 # What is no key of mmdet's, but may be set like one by a scale or a detector's section for it.
 OWN_KEYS = ("channels_last", "epochs")
-# Where things lie and how many workers fetch them: different on every machine, the same result.
-LOCAL = ("data_root", "num_workers", "persistent_workers", "backend_args", "pretrained")
+# Paths and worker counts: different on every machine, the same result.
+LOCAL = {"data_root", "num_workers", "persistent_workers", "backend_args", "pretrained"}
 
 
 def resolve(
@@ -109,41 +107,14 @@ def config_hash(config: dict) -> str:
         >>> config_hash({"data_root": "b", "model": {"depth": 18}})
         'aa054aeaa394'
     """
-    canonical = json.dumps(_without_local(config), sort_keys=True, separators=(",", ":"))
+    plain = json.loads(json.dumps(config))
+    for node in nodes(plain):
+        for key in LOCAL & node.keys():
+            del node[key]
+        if isinstance(node.get("checkpoint"), str):
+            node["checkpoint"] = Path(node["checkpoint"]).name  # of published weights: it has their checksum
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def dump(config: dict) -> str:
-    """The config as a Python file; :func:`load` and mmengine's ``Config.fromfile`` read it back unchanged."""
-    settings = (
-        f"{key} = {pprint.pformat(value, width=110, sort_dicts=False)}" for key, value in config.items()
-    )
-    return "\n".join(settings) + "\n"
-
-
-def load(path: Path) -> Config:
-    """Read what :func:`dump` wrote of a run's config: plain values, of which nothing is run.
-
-    Raises:
-        ExperimentError: The file is missing, cut short, or holds more than plain values.
-    """
-    try:
-        settings = dict(map(_setting, ast.parse(path.read_text(encoding="utf-8")).body))
-        if missing := [key for key in ("model", "bench", "randomness") if key not in settings]:
-            raise ValueError(f"no {', '.join(missing)}")
-    except (OSError, SyntaxError, ValueError, RecursionError) as error:
-        raise ExperimentError(
-            f"{path}: not readable as a run's config ({error}); delete it and run snakemake again"
-        ) from error
-    return Config(settings)
-
-
-def _setting(statement: ast.stmt) -> tuple[str, object]:
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=key)], value=value):
-            return key, ast.literal_eval(value)
-        case _:
-            raise ValueError(f"line {statement.lineno} is no setting")
 
 
 def _changes(
@@ -225,18 +196,9 @@ def _set_epochs(config: Config, epochs: int | None) -> None:
 def _set_num_classes(model: dict, heads: list[dict], num_classes: int) -> None:
     for head in heads:
         head["num_classes"] = num_classes  # also where the file leaves it to the class: its default is COCO's
-    for node in _nodes(model):
+    for node in nodes(model):
         if "num_classes" in node:
             node["num_classes"] = num_classes
-
-
-def _nodes(node: object) -> Iterator[dict]:
-    """Every dict of a config, outer ones first."""
-    if isinstance(node, dict):
-        yield node
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    for value in values:
-        yield from _nodes(value)
 
 
 def _set_loss(config: dict, run: Run, correlation: dict, path: Path) -> None:
@@ -269,16 +231,3 @@ def _heads_at(config: dict, place: str, path: Path) -> list[dict]:
     if not heads or not all(isinstance(head, dict) for head in heads):
         raise ExperimentError(f"{path}: at correlation.at: {place!r} is no head, nor a list of heads")
     return heads
-
-
-def _without_local(node: object) -> object:
-    if isinstance(node, dict):
-        return {
-            # Of weights to start from the file's name: it holds their checksum.
-            key: Path(value).name if key == "checkpoint" and isinstance(value, str) else _without_local(value)
-            for key, value in node.items()
-            if key not in LOCAL
-        }
-    if isinstance(node, list | tuple):
-        return [_without_local(value) for value in node]
-    return node

@@ -17,8 +17,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from corrloss.files import atomic_write
-from corrloss.plan.schema import ExperimentError, check, names
-from corrloss.plan.table_files import Experiments
+from corrloss.plan.experiments import Experiments
+from corrloss.plan.schema import ExperimentError, check
+from corrloss.plan.yaml_files import names
 
 
 def read_settings(experiments: Experiments, kind: str, name: str, cache: Path | None = None) -> dict:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
+from corrloss.plan.config_nodes import nodes
 from corrloss.plan.schema import ExperimentError
 
 FOLDER = "weights"  # below the data root
@@ -37,7 +37,9 @@ def use_local_weights(config: dict, data_root: Path) -> dict[str, str]:
         ExperimentError: mmengine knows no weights of that name.
     """
     addresses = {}
-    for node in _pretrained(config):
+    for node in nodes(config):
+        if node.get("type") != "Pretrained" or not isinstance(node.get("checkpoint"), str):
+            continue
         address = address_of(node["checkpoint"])
         if address is not None:
             name = PurePosixPath(address).name
@@ -66,16 +68,6 @@ def address_of(checkpoint: str) -> str | None:
                 raise ExperimentError(f"{checkpoint!r}: no such weights; there are {', '.join(known)}")
             return known[name]
     return None
-
-
-def _pretrained(node: object) -> Iterator[dict]:
-    if isinstance(node, dict):
-        if node.get("type") == "Pretrained" and isinstance(node.get("checkpoint"), str):
-            yield node
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for value in node:
-            yield from _pretrained(value)
 
 
 @functools.cache

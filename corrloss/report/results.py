@@ -9,8 +9,9 @@ import pandas as pd
 
 from corrloss.coco.reading import GroundTruth, load_ground_truth
 from corrloss.errors import CorrLossError
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run, readable
-from corrloss.plan.table_files import Experiments, Table, load_table
+from corrloss.plan.table_files import Table, load_table
 from corrloss.run import RunFolder
 from corrloss.tables.records import FAILED, read_record, read_runs
 from corrloss.tables.show import read_table

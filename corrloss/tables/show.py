@@ -14,8 +14,9 @@ from rich.table import Table as Grid
 
 from corrloss.analysis.verdict import NOT_COMPARABLE
 from corrloss.errors import CorrLossError
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import BASELINE, OPTION_NAMES
-from corrloss.plan.table_files import Experiments, load_table
+from corrloss.plan.table_files import load_table
 from corrloss.tables.csv_file import read_csv
 from corrloss.tables.render import NOT_EVIDENCE, as_text
 

@@ -4,9 +4,10 @@ import pytest
 
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.plan.batch_plan import RECIPE
-from corrloss.plan.configs import dump, resolve
+from corrloss.plan.config_files import dump
+from corrloss.plan.configs import resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 
 ROOT = Path(__file__).parents[2]
 

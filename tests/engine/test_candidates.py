@@ -26,9 +26,10 @@ from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine.candidates import BOUNDS, MIN_IOU, POSITIVES, CandidateKeeper, CandidatesUnavailable
 from corrloss.engine.postprocessing import watched_post_processing
 from corrloss.engine.predict import predict
-from corrloss.plan.configs import dump, resolve
+from corrloss.plan.config_files import dump
+from corrloss.plan.configs import resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 from corrloss.run import TRAINING_KEYS, RunFolder
 
 ROOT = Path(__file__).parents[2]

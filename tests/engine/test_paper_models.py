@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.plan.configs import resolve
-from corrloss.plan.table_files import Experiments, load_table
+from corrloss.plan.experiments import Experiments
+from corrloss.plan.table_files import load_table
 from corrloss.tables.cost import load_seconds
 
 ROOT = Path(__file__).parents[2]

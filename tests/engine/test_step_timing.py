@@ -10,8 +10,8 @@ from mmengine.config import Config
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine import overhead
 from corrloss.plan.configs import resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 
 ROOT = Path(__file__).parents[2]
 DETECTORS = ["retinanet", "atss_no_aux", "sparse_rcnn", "faster_rcnn", "detr"]  # one of each kind of head

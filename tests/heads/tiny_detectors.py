@@ -19,8 +19,8 @@ from mmengine.structures import InstanceData
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.plan.configs import resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 
 MessageHub.get_current_instance().update_info("epoch", 0)  # where TOOD looks it up
 torch.set_num_threads(1)  # these models are too small for a second thread to be anything but slower

@@ -3,10 +3,10 @@ from toy_project import ROOT
 
 from corrloss.plan.batch_plan import BatchPlan
 from corrloss.plan.configs import config_hash, resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments
 
 ATSS = Run("paper", "coco", "atss", "concordance", 0.2, 0)
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from toy_project import ROOT, write_project
 
-from corrloss.plan.configs import LOCAL, config_hash, dump, load, resolve
+from corrloss.plan.config_files import dump, load
+from corrloss.plan.configs import LOCAL, config_hash, resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments, make_run
+from corrloss.plan.table_files import make_run
 
 REAL = Experiments(ROOT)
 DETECTORS = ("retinanet", "foveabox", "atss", "atss_no_aux", "paa", "paa_no_aux", "sparse_rcnn", "yolact")

@@ -4,8 +4,8 @@ import pytest
 from toy_project import ROOT
 
 from corrloss.plan.detectors import load_settings, read_settings
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments
 
 
 @pytest.fixture

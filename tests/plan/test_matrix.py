@@ -4,9 +4,9 @@ import pytest
 from toy_project import ROOT
 
 from corrloss.plan.configs import config_hash
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments
 
 TABLE, SCALE = "tables/toys.yaml", "scales/mini.yaml"
 DETECTOR, DATASET = "detectors/toy.py", "datasets/shapes.py"

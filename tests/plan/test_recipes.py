@@ -7,8 +7,8 @@ import pytest
 from toy_project import ROOT
 
 from corrloss.plan.configs import resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 import pytest
 
-from corrloss.plan.schema import ExperimentError, check, names, read_yaml
+from corrloss.plan.schema import ExperimentError, check
+from corrloss.plan.yaml_files import names, read_yaml
 
 SCHEMA = {
     "type": "object",

@@ -2,9 +2,10 @@ import pytest
 import yaml
 from toy_project import ROOT, TABLE
 
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments, load_table
+from corrloss.plan.table_files import load_table
 
 REAL = Experiments(ROOT)
 RELEASED = {  # the release's weights; None where it has none and ours is said to be so in a note

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from corrloss.analysis.metrics import metric_names
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments, Table, load_table
+from corrloss.plan.table_files import Table, load_table
 from corrloss.tables.build import build_table
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import COLUMNS

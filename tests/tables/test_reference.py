@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 from corrloss.tables.reference import (
     COLUMNS,
     SOURCE_KINDS,

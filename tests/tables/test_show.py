@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.table_files import Experiments, load_table
+from corrloss.plan.table_files import load_table
 from corrloss.tables.build import build_table
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import load_reference

@@ -29,7 +29,7 @@ class Project:
     def __init__(self, folder: Path, table: dict = TABLE) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        for name in ("Snakefile", "workflows", "experiments", "environment.yml"):
+        for name in ("Snakefile", "config", "workflows", "experiments", "environment.yml"):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
         (folder / "profiles").symlink_to("workflows/profiles")

@@ -1,43 +1,38 @@
 # The embedded data sets, and the check of every data set.
-for name, data in MADE.items():
+for name, data in MATRIX.datasets.items():
+    if data_files.is_made(data):
 
-    rule:
-        name:
-            f"make_{name}"
-        output:
-            made_files(name),
-        log:
-            f"{OUT}/logs/make_data/{name}.log",
-        benchmark:
-            f"{OUT}/benchmarks/make_data/{name}.tsv"
-        conda:
-            "../../environment.yml"
-        threads: 1
-        resources:
-            mem_mb=1000,
-            runtime=10,
-        params:
-            name=name,
-            make=str(data["make"]),
-            data_root=DATA_ROOT,
-            root=ROOT,
-        shell:
-            "corrloss make-data {params.name:q} --data-root {params.data_root:q} --root {params.root:q}"
-            " > {log:q} 2>&1"
-            " || (tail -n 30 {log:q} >&2; exit 1)"
+        rule:
+            name:
+                f"make_{name}"
+            output:
+                data_files.made_files(data, DATA_ROOT),
+            log:
+                f"{OUT}/logs/make_data/{name}.log",
+            benchmark:
+                f"{OUT}/benchmarks/make_data/{name}.tsv"
+            conda:
+                "../../environment.yml"
+            threads: 1
+            resources:
+                mem_mb=1000,
+                runtime=10,
+            params:
+                name=name,
+                make=str(data["make"]),
+            shell:
+                "logged {log:q} corrloss make-data {params.name:q} {SETTINGS}"
 
-
-# Annotations from Cityscapes' raw layout, made or real.
-for name, data in CONVERTED.items():
-    for part, split in data["convert"].items():
+    # Annotations from Cityscapes' raw layout, made or real.
+    for part, split in data.get("convert", {}).items():
 
         rule:
             name:
                 f"convert_{name}_{part}"
             input:
-                made_files(name),
+                data_files.made_files(data, DATA_ROOT),
             output:
-                annotation_file(name, part),
+                data_files.annotation_file(data, part, DATA_ROOT),
             log:
                 f"{OUT}/logs/convert/{name}_{part}.log",
             benchmark:
@@ -49,17 +44,21 @@ for name, data in CONVERTED.items():
                 mem_mb=4000,
                 runtime=60,
             params:
-                folder=DATA_ROOT / data["folder"],
+                name=name,
+                part=part,
                 split=split,
             shell:
-                "corrloss convert-cityscapes {params.folder:q} {params.split:q} {output:q} --workers {threads}"
+                "corrloss convert-cityscapes {params.name:q} {params.part:q} {SETTINGS} --workers {threads}"
                 " 2> >(tee {log:q} >&2)"
 
 
-# Every training waits for the check of its data set: a broken image is found before the first GPU hour.
+# Every training waits for the check of its data set: a broken image is found before the first GPU hour. The
+# annotations are `ancient`: a copy of them is newer and the same, and the fingerprints show whether they changed.
 rule check_data:
     input:
-        made_annotations,
+        f"{OUT}/data/{{dataset}}.train.identity",
+        f"{OUT}/data/{{dataset}}.test.identity",
+        annotations=ancient(made_annotations),
     output:
         f"{OUT}/data/{{dataset}}.json",
     log:
@@ -72,9 +71,5 @@ rule check_data:
     resources:
         mem_mb=8000,
         runtime=120,
-    params:
-        data_root=DATA_ROOT,
-        root=ROOT,
     shell:
-        "corrloss check-data {wildcards.dataset:q} --data-root {params.data_root:q} --root {params.root:q}"
-        " --report {output:q} 2> >(tee {log:q} >&2)"
+        "corrloss check-data {wildcards.dataset:q} {SETTINGS} 2> >(tee {log:q} >&2)"

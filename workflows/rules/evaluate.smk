@@ -10,8 +10,8 @@ rule evaluate:
         f"{OUT}/data/{{dataset}}.test.identity",
         checked_data,
     output:
-        record=f"{RUN}/record.json",
-        replicates=f"{RUN}/bootstrap.bbox.npz",
+        f"{RUN}/record.json",
+        f"{RUN}/bootstrap.bbox.npz",
     log:
         f"{OUT}/logs/evaluate/{LOGGED}.log",
     benchmark:
@@ -25,21 +25,17 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
-        run=lambda wildcards: planned(wildcards).run.name,
+        run=run_name,
         hash=run_hash,
-        folder=lambda wildcards, input: Path(input[0]).parent,
-        annotations=lambda wildcards: annotation_file(wildcards.dataset, "test"),
-        ap=AP_TOOL,
+        ap=settings.ap,
     shell:
-        "corrloss evaluate --run {params.run:q} --config-hash {params.hash:q} --folder {params.folder:q}"
-        " --annotations {params.annotations:q} --ap {params.ap:q} --record {output.record:q} > {log:q} 2>&1"
-        " || (tail -n 30 {log:q} >&2; exit 1)"
+        "logged {log:q} corrloss evaluate {params.run:q} {SETTINGS} --config-hash={params.hash:q}"
 
 
 use rule evaluate as evaluate_masks with:
     output:
-        record=f"{RUN}/record.json",
-        replicates=f"{RUN}/bootstrap.bbox.npz",
-        mask_replicates=f"{RUN}/bootstrap.segm.npz",
+        f"{RUN}/record.json",
+        f"{RUN}/bootstrap.bbox.npz",
+        f"{RUN}/bootstrap.segm.npz",
     wildcard_constraints:
         detector=WITH_MASKS,

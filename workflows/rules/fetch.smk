@@ -1,5 +1,4 @@
 # What comes from the network, and only on the machine where Snakemake itself runs: compute nodes need none.
-# Progress goes to the terminal, too.
 localrules:
     fetch_weights,
     download_coco,
@@ -19,13 +18,13 @@ rule fetch_weights:
     conda:
         "../../environment.yml"
     params:
-        url=lambda wildcards: PRETRAINED[wildcards.file],
+        url=lambda wildcards: MATRIX.weights[wildcards.file],
     shell:
         "corrloss fetch-weights {params.url:q} {output:q} 2> >(tee {log:q} >&2)"
 
 
-# Implied by no other rule: 20 GB are fetched when somebody asks for them by name. What an earlier call fetched
-# is left alone and what was cut off goes on, so there is no output for Snakemake to delete beforehand.
+# Never a dependency; run only by name, because it fetches 20 GB. It has no output, which Snakemake would delete
+# first: files that are there are kept, and a download that was interrupted is resumed.
 rule download_coco:
     log:
         f"{OUT}/logs/download/coco.log",
@@ -33,11 +32,8 @@ rule download_coco:
         "../../environment.yml"
     params:
         dataset="coco",
-        data_root=DATA_ROOT,
-        root=ROOT,
     shell:
-        "corrloss download {params.dataset:q} --data-root {params.data_root:q} --root {params.root:q}"
-        " 2> >(tee {log:q} >&2)"
+        "corrloss download {params.dataset:q} {SETTINGS} 2> >(tee {log:q} >&2)"
 
 
 use rule download_coco as download_coco_test_dev with:
@@ -45,5 +41,3 @@ use rule download_coco as download_coco_test_dev with:
         f"{OUT}/logs/download/coco_test_dev.log",
     params:
         dataset="coco_test_dev",
-        data_root=DATA_ROOT,
-        root=ROOT,

@@ -5,45 +5,44 @@ ruleorder: time_training > table
 rule time_training:
     input:
         overhead_data,
-        file=ROOT / "experiments/tables/{table}.yaml",
-        reference=ROOT / "experiments/reference/paper.csv",
+        ROOT / "experiments/tables/{table}.yaml",
+        ROOT / "experiments/reference/paper.csv",
     output:
-        csv=report(
+        report(
             f"{OUT}/tables/{{table}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}", "scale": SCALE},
+            labels={"table": "{table}", "scale": settings.scale},
         ),
-        markdown=f"{OUT}/tables/{{table}}.md",
+        f"{OUT}/tables/{{table}}.md",
     log:
         f"{OUT}/logs/overhead/{{table}}.log",
     benchmark:
         f"{OUT}/benchmarks/overhead/{{table}}.tsv"
     wildcard_constraints:
-        table="|".join(OVERHEAD_TABLES) or "-",
+        table="|".join(MATRIX.overhead_tables) or "-",
     conda:
         "../../environment.yml"
-    # All cores, for seconds are measured; a cluster has no number of them, and gives a node instead.
+    # All cores, because seconds are measured; a cluster has no number of them, and gives a node instead.
     threads: workflow.resource_settings.cores or 1
     resources:
-        gpu=overhead_gpus,
+        gpu=min(1, MATRIX.most("gpus")),
         gpu_lease="",
         mem_mb=8000,
         runtime=240,
     params:
-        hashes=overhead_hashes,
-        settings=MATRIX_SETTINGS,
+        hashes=lambda wildcards: [
+            MATRIX.run(run.name).hash for run in MATRIX.tables[wildcards.table].runs
+        ],
     shell:
-        "corrloss overhead {wildcards.table:q} {params.settings} {output.csv:q}"
-        " --gpus {resources.gpu} --gpu-lease={resources.gpu_lease:q} 2> {log:q}"
-        " || (tail -n 30 {log:q} >&2; exit 1)"
+        "logged {log:q} corrloss overhead {wildcards.table:q} {SETTINGS} --gpu-lease={resources.gpu_lease:q}"
 
 
 # `snakemake <table>`, as for the other tables.
-for overhead_table in OVERHEAD_TABLES:
+for table_name in MATRIX.overhead_tables:
 
     rule:
         name:
-            overhead_table
+            table_name
         input:
-            f"{OUT}/tables/{overhead_table}.csv",
+            f"{OUT}/tables/{table_name}.csv",

@@ -1,14 +1,14 @@
-# From tables and what the runs left to one page that opens without a network.
+# From tables and the files of the runs to one page that opens without a network.
 rule report:
     input:
-        tables=expand(f"{OUT}/tables/{{table}}.csv", table=MAIN_TABLES),
-        runs=f"{OUT}/runs.csv",
+        expand(f"{OUT}/tables/{{table}}.csv", table=MATRIX.main_tables),
+        f"{OUT}/runs.csv",
     output:
         report(
             f"{OUT}/report.html",
             caption="../report/page.rst",
             category="Report",
-            labels={"page": "everything", "scale": SCALE},
+            labels={"page": "everything", "scale": settings.scale},
         ),
     log:
         f"{OUT}/logs/report.log",
@@ -21,7 +21,6 @@ rule report:
         mem_mb=4000,
         runtime=30,
     params:
-        settings=SETTINGS,
+        tables=MATRIX.main_tables,
     shell:
-        "corrloss report {params.settings} --runs {input.runs:q} {output:q} > {log:q} 2>&1"
-        " || (tail -n 30 {log:q} >&2; exit 1)"
+        "logged {log:q} corrloss report {SETTINGS}"

@@ -7,7 +7,7 @@ rule runs:
             f"{OUT}/runs.csv",
             caption="../report/runs.rst",
             category="Runs",
-            labels={"scale": SCALE},
+            labels={"scale": settings.scale},
         ),
     log:
         f"{OUT}/logs/runs.log",
@@ -20,27 +20,26 @@ rule runs:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=MATRIX_SETTINGS,
+        runs=lambda wildcards: digest(MATRIX.runs_of(requested_tables())),
     shell:
-        "corrloss collect {params.settings} {output:q} > {log:q} 2>&1"
-        " || (tail -n 30 {log:q} >&2; exit 1)"
+        "logged {log:q} corrloss collect {SETTINGS}"
 
 
 rule table:
     input:
         lambda wildcards: run_files([wildcards.table], "bootstrap.bbox.npz"),
-        runs=f"{OUT}/runs.csv",
-        file=ancient(ROOT / "experiments/tables/{table}.yaml"),
-        reference=ROOT / "experiments/reference/paper.csv",
+        f"{OUT}/runs.csv",
+        ancient(ROOT / "experiments/tables/{table}.yaml"),
+        ROOT / "experiments/reference/paper.csv",
     output:
-        csv=report(
+        report(
             f"{OUT}/tables/{{table}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}", "scale": SCALE},
+            labels={"table": "{table}", "scale": settings.scale},
         ),
-        markdown=f"{OUT}/tables/{{table}}.md",
-        latex=f"{OUT}/tables/{{table}}.tex",
+        f"{OUT}/tables/{{table}}.md",
+        f"{OUT}/tables/{{table}}.tex",
     log:
         f"{OUT}/logs/table/{{table}}.log",
     benchmark:
@@ -52,30 +51,30 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
-        scale=SCALE,
-        root=ROOT,
-        plan=table_hash,  # instead of the file's time: a comment in it changes no table
+        # Instead of the time of the table's file: a comment in it changes no table.
+        plan=lambda wildcards: digest(MATRIX.tables[wildcards.table]),
     shell:
-        "corrloss table {wildcards.table:q} --scale {params.scale:q} --root {params.root:q} --runs {input.runs:q}"
-        " {output.csv:q} > {log:q} 2>&1"
-        " || (tail -n 30 {log:q} >&2; exit 1)"
+        "logged {log:q} corrloss table {wildcards.table:q} {SETTINGS}"
 
 
 # Tables that a plain `snakemake` does not make: why a delta comes about, and what else was tried.
 rule analysis:
     input:
-        expand(f"{OUT}/tables/{{table}}.csv", table=ANALYSIS_TABLES),
+        expand(f"{OUT}/tables/{{table}}.csv", table=MATRIX.analysis_tables),
         f"{OUT}/runs.csv",
 
 
 rule all:
     input:
-        expand(f"{OUT}/tables/{{table}}.csv", table=ALL_TABLES + OVERHEAD_TABLES),
+        expand(
+            f"{OUT}/tables/{{table}}.csv",
+            table=MATRIX.result_tables + MATRIX.overhead_tables,
+        ),
         f"{OUT}/runs.csv",
 
 
 # `snakemake <table>`: one target a table.
-for table_name in ALL_TABLES:
+for table_name in MATRIX.result_tables:
 
     rule:
         name:
@@ -83,4 +82,8 @@ for table_name in ALL_TABLES:
         input:
             f"{OUT}/tables/{table_name}.csv",
             f"{OUT}/runs.csv",
-            test_dev_files(table_name),
+            (
+                run_files([table_name], TEST_DEV_ZIP)
+                if MATRIX.tables[table_name].test_dev
+                else []
+            ),

@@ -1,0 +1,40 @@
+"""Where the files of a data set are, by what its file in ``experiments/datasets`` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PARTS = ("train", "test")
+
+
+def is_made(data: dict) -> bool:
+    """Whether the data set is synthetic and made here."""
+    return "make" in data
+
+
+def annotation_file(data: dict, part: str, data_root: Path) -> Path:
+    """Annotations of the training or test images."""
+    return data_root / data["folder"] / data[part]["ann_file"]
+
+
+def raw_annotations(data: dict, part: str, data_root: Path) -> Path | None:
+    """Folder in Cityscapes' layout that the annotations are converted from; None where they are not."""
+    if "convert" not in data:
+        return None
+    return data_root / data["folder"] / "gtFine" / data["convert"][part]
+
+
+def made_files(data: dict, data_root: Path) -> list[Path]:
+    """What the generator of a data set writes: annotations, or a mark beside Cityscapes' raw layout."""
+    if not is_made(data):
+        return []
+    if "convert" in data:
+        return [data_root / data["folder"] / "mini_cityscapes.json"]
+    return [annotation_file(data, part, data_root) for part in PARTS]
+
+
+def annotations_by_rules(data: dict, data_root: Path) -> list[Path]:
+    """Annotation files that rules make; those of other data are expected to be there."""
+    if not is_made(data) and "convert" not in data:
+        return []
+    return [annotation_file(data, part, data_root) for part in PARTS]

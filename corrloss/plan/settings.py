@@ -1,0 +1,152 @@
+"""Settings of a user: ``config/config.yaml``, and over it ``key=value`` as ``snakemake --config`` takes it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from corrloss.errors import CorrLossError
+from corrloss.plan.batch_plan import BatchPlan
+from corrloss.plan.experiments import Experiments
+from corrloss.plan.schema import check
+from corrloss.plan.yaml_files import TextLoader, load_yaml
+
+FILE = Path("config/config.yaml")
+SCHEMA = Path("workflows/schemas/config.yaml")
+COMMAND_LINE = "command line"
+
+
+class SettingsError(CorrLossError):
+    """A setting is unknown or has a wrong value; the message names it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings; ``config/config.yaml`` says what each is for.
+
+    Attributes:
+        root: The project's root: the folder of ``config/``, ``experiments/`` and ``workflows/``.
+    """
+
+    root: Path
+    scale: str
+    data_root: Path
+    results: Path
+    ap: str
+    processes: int | None
+    images_per_process: int | str | None
+    rescale_lr: bool
+    gpus: int | None
+
+    @classmethod
+    def load(cls, root: Path = Path(), pairs: Iterable[str] = (), files: Iterable[Path] = ()) -> Settings:
+        """Read ``config/config.yaml``, then further files, then ``key=value`` pairs; the last value counts.
+
+        Every value is read as text and then as its schema says: ``data_root=2024`` is a folder.
+
+        Raises:
+            SettingsError: A key is unknown, or a value is wrong; all wrong ones are listed.
+            ExperimentError: A file is not readable as YAML.
+        """
+        sources = [(str(path), _mapping(path)) for path in (root / FILE, *files)]
+        sources.append((COMMAND_LINE, dict(map(_pair, pairs))))
+        schema = load_yaml(root / SCHEMA)
+        schema["properties"]["scale"]["enum"] = Experiments(root).scales
+        values: dict[str, object] = {}
+        for where, texts in sources:
+            read = {key: _value(text, schema["properties"].get(key, {})) for key, text in texts.items()}
+            check(read, schema, where, SettingsError)
+            values |= read
+        if missing := [field.name for field in fields(cls) if field.name not in (*values, "root")]:
+            raise SettingsError(
+                f"{root / FILE}: expected a value for {', '.join(missing)}; add it to the file"
+            )
+        folders = {key: Path(os.path.expanduser(values[key])) for key in ("data_root", "results")}
+        return cls(root=root, **values | folders)
+
+    @property
+    def batch(self) -> BatchPlan:
+        """How the batch of a run is spread over processes."""
+        return BatchPlan(self.processes, self.images_per_process, self.rescale_lr)
+
+    @property
+    def experiments(self) -> Experiments:
+        """The files of ``experiments/``."""
+        return Experiments(self.root)
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what is slow to compute and the same for all scales."""
+        return self.results / ".cache"
+
+    @property
+    def out(self) -> Path:
+        """Folder of the results of the scale."""
+        return self.results / self.scale
+
+    @property
+    def runs_csv(self) -> Path:
+        """Table of all finished runs of the scale."""
+        return self.out / "runs.csv"
+
+    def dataset(self, name: str) -> dict:
+        """The file of a data set in ``experiments/datasets``.
+
+        Raises:
+            ExperimentError: There is no such file, or it is broken.
+        """
+        from corrloss.plan.detectors import read_settings  # mmengine's Config takes a second to import
+
+        return read_settings(self.experiments, "dataset", name, self.cache)
+
+    def table(self, name: str) -> Path:
+        """A table of the scale, as CSV."""
+        return self.out / "tables" / f"{name}.csv"
+
+    def checked(self, dataset: str) -> Path:
+        """Report of the check of a data set."""
+        return self.out / "data" / f"{dataset}.json"
+
+    def arguments(self) -> list[str]:
+        """What a command needs to load the same settings: those that differ from ``config/config.yaml``."""
+        default = Settings.load(self.root)
+        changed = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(default, field.name)
+        }
+        root = [] if self.root == Path() else [f"--root={self.root}"]
+        return [*root, *(f"{key}={_text(value)}" for key, value in changed.items())]
+
+
+def _mapping(path: Path) -> dict[str, str]:
+    content = load_yaml(path, TextLoader) or {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected a mapping `key: value`, got {type(content).__name__}")
+    return content
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"{COMMAND_LINE}: expected key=value, got {text!r}; for example scale=mini")
+    return key, value
+
+
+def _value(text: object, schema: dict) -> object:
+    """A value of the schema's type if the text is one, else the text, which the schema then refuses."""
+    kinds = schema.get("type", "string")
+    if "null" in kinds and text in ("", "null", "~"):
+        return None
+    if "integer" in kinds and re.fullmatch(r"-?[0-9]+", str(text)):
+        return int(text)
+    if "boolean" in kinds and str(text).lower() in ("true", "false"):
+        return str(text).lower() == "true"
+    return text
+
+
+def _text(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
