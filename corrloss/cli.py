@@ -53,8 +53,8 @@ def command(function: Callable) -> Callable:
             advice = ""
             if getattr(error, "errno", None) == errno.ENOSPC:
                 advice = ". Make room and start again: finished runs are kept, trainings resume"
-            elif not isinstance(error, CorrLossError) and error.filename is None:
-                raise  # no file to name: a defect, and its traceback is needed
+            elif type(error) is OSError:
+                raise  # not of a kind that names a file: a defect, and its traceback is needed
             print(f"error: {error}{advice}", file=sys.stderr)
             raise typer.Exit(1) from error
 

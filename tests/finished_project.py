@@ -59,6 +59,7 @@ def make_project(root: Path) -> Project:
     """Six finished runs of two detectors, two tables, names that try to break out of the page."""
     ignored = shutil.ignore_patterns("tables", "*.pyc", "__pycache__")
     shutil.copytree(ROOT / "experiments", root / "experiments", ignore=ignored)
+    shutil.copytree(ROOT / "config", root / "config")
     shutil.copytree(ROOT / "workflows" / "schemas", root / "workflows" / "schemas")
     (root / "experiments" / "tables").mkdir()
     for name, table in TABLES.items():

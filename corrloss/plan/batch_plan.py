@@ -55,8 +55,8 @@ class BatchPlan:
     def _refusal(run_name: str, recipe: int, processes: int, images: int) -> str:
         fitting = "images_per_process=auto, " if recipe % processes == 0 else ""
         return (
-            f"{run_name}: expected the recipe's batch of {recipe} images, got {processes} processes of {images} "
-            f"images, a batch of {processes * images}; set {fitting}another number of processes, or "
+            f"{run_name}: expected the recipe's batch of {recipe} images, got {processes} processes of "
+            f"{images} images, a batch of {processes * images}; set {fitting}another number of processes, or "
             "rescale_lr=true, which multiplies the learning rate by the ratio and records it in the config"
         )
 

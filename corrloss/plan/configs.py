@@ -140,7 +140,7 @@ def _merge(config: Config, changes: dict, place: str) -> None:
     valid = (*DECISIVE, *OWN_KEYS)
     unknown = [key for key in changes if key not in valid]
     if unknown:
-        raise ExperimentError(f"{place}: {unknown[0]!r} is not one of {', '.join(valid)}")
+        raise ExperimentError(f"{place}: unknown key {unknown[0]!r}; valid keys: {', '.join(valid)}")
     try:
         config.merge_from_dict(copy.deepcopy(changes))
     except (TypeError, KeyError, AttributeError) as error:  # a mapping over what is none, and the like

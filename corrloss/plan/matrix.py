@@ -171,8 +171,8 @@ def plan_run(settings: Settings, name: str, expected_hash: str = "") -> Planned:
     planned = _plan(settings, run)
     if expected_hash not in ("", planned.hash):
         raise ExperimentError(
-            f"{name}: expected a config of hash {expected_hash}, got {planned.hash}: experiments/ or the code "
-            "of the loss changed since this was planned; run snakemake again"
+            f"{name}: expected a config of hash {expected_hash}, got {planned.hash}: experiments/ or the "
+            "code of the loss changed since this was planned; run snakemake again"
         )
     return planned
 

@@ -1,4 +1,4 @@
-"""Settings of a user: ``config/config.yaml``, and over it ``key=value`` as ``snakemake --config`` takes it."""
+"""Settings of a user: ``config/config.yaml``, and ``key=value`` as ``snakemake --config`` takes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from corrloss.errors import CorrLossError
 from corrloss.plan.batch_plan import BatchPlan
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.schema import check
+from corrloss.plan.schema import check, shortened
 from corrloss.plan.yaml_files import TextLoader, load_yaml
 
 FILE = Path("config/config.yaml")
@@ -125,7 +125,7 @@ class Settings:
 def _mapping(path: Path) -> dict[str, str]:
     content = load_yaml(path, TextLoader) or {}
     if not isinstance(content, dict):
-        raise SettingsError(f"{path}: expected a mapping `key: value`, got {type(content).__name__}")
+        raise SettingsError(f"{path}: expected a mapping `key: value`, got {shortened(content)}")
     return content
 
 

@@ -59,15 +59,15 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
     if content["data"] not in datasets:
         known = ", ".join(sorted(datasets))
         raise ExperimentError(
-            f"{experiments.folder}/tables/{name}.yaml: at data: {content['data']!r} has no data set at scale "
-            f"{scale!r}; its file names {known}"
+            f"{experiments.folder}/tables/{name}.yaml: at data: expected one of {known}, which scale "
+            f"{scale!r} has a data set for, got {content['data']!r}"
         )
     kind, metrics = content.get("kind", "results"), tuple(content.get("metrics", ()))
     headlines = tuple(metric for metric in metrics if metric in HEADLINES)
     if kind == "results" and not headlines:
         raise ExperimentError(
-            f"{experiments.folder}/tables/{name}.yaml: at metrics: needs one of {', '.join(HEADLINES)}: "
-            "their difference to the baseline is what a table shows"
+            f"{experiments.folder}/tables/{name}.yaml: at metrics: expected one of {', '.join(HEADLINES)}, "
+            f"whose difference to the baseline a table shows, got {', '.join(metrics)}"
         )
     notes: dict[Run, str] = {}
     for row in content["rows"]:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from bad_input.results import SETTINGS, TABLE, Area, cut, text, whole
+from bad_input.results import RUN, TABLE, Area, cut, text, whole
 
-RESOLVE = f"resolve mini_coco/retinanet/none/seed0 {SETTINGS} --config config.py"
+RESOLVE = f"resolve {RUN} --root ."
 
 
 def added(line: str):
@@ -13,30 +13,30 @@ def added(line: str):
 
 
 TABLE_CASES = {
-    "empty": (whole(""), "at the top: nothing stands where a mapping is needed"),
+    "empty": (whole(""), "expected a mapping, got nothing"),
     "no YAML": (text("title: ", "title: ["), "not readable as YAML"),
     "other bytes": (whole("title: ä".encode("latin-1")), "not readable as YAML"),
-    "a key that stands twice": (added("data: coco"), "'data' stands twice"),
-    "an unknown key": (added("colour: red"), "'colour' was unexpected); valid keys: "),
+    "a key that stands twice": (added("data: coco"), "duplicate key 'data'"),
+    "an unknown key": (added("colour: red"), "unknown key 'colour'; valid keys: "),
     "no rows": (text("rows:", "lines:"), "'rows' is missing"),
-    "an unknown detector": (text("detector: retinanet", "detector: retinent"), "'retinent' is not one of"),
+    "an unknown detector": (text("detector: retinanet", "detector: retinent"), "got 'retinent'"),
     "an unknown coefficient": (
         text("coefficient: spearman", "coefficient: kendall"),
-        "'kendall' is not one of none, pearson, concordance, spearman",
+        "expected one of none, pearson, concordance, spearman, spearman_exact, got 'kendall'",
     ),
     "a weight of 0": (text("weight: 0.1", "weight: 0"), "weight: 0 is less than"),
-    "a weight of NaN": (text("weight: 0.1", "weight: .nan"), ".nan is not a finite number"),
+    "a weight of NaN": (text("weight: 0.1", "weight: .nan"), "expected a finite number, got .nan"),
     "no weight": (text("    weight: 0.1\n", ""), "'weight' is missing"),
     "a baseline with a weight": (
         text("coefficient: none", "coefficient: none\n    weight: 0.1"),
-        "weight: has no meaning together with what else stands there",
+        "weight: not allowed together with the other keys there",
     ),
     "no baseline": (text("  - coefficient: none\n", ""), "has no baseline in this table"),
-    "an unknown scale": (added("scales: [huge]"), "'huge' is not one of"),
+    "an unknown scale": (added("scales: [huge]"), "got 'huge'"),
     "a negative seed": (added("seeds: {mini: [-1]}"), "-1 is less than the minimum of 0"),
-    "no AP among the metrics": (text("- AP\n", "- AR\n"), "needs one of AP, mask_AP"),
-    "a data set that the scale has not": (text("data: coco", "data: voc"), "'voc' is not one of"),
-    "a file that it extends is missing": (added("extends: nothing"), "'nothing' is not one of"),
+    "no AP among the metrics": (text("- AP\n", "- AR\n"), "expected one of AP, mask_AP"),
+    "a data set that the scale has not": (text("data: coco", "data: voc"), "got 'voc'"),
+    "a file that it extends is missing": (added("extends: nothing"), "got 'nothing'"),
 }
 
 DETECTOR_CASES = {
@@ -44,7 +44,10 @@ DETECTOR_CASES = {
     "cut off": (cut, ""),
     "no Python": (text("correlation = ", "correlation = = "), "SyntaxError"),
     "no place for the loss": (text("correlation = ", "corelation = "), "'correlation' is missing"),
-    "an unknown scope": (text('scope="level"', 'scope="epoch"'), "'epoch' is not one of batch, level, image"),
+    "an unknown scope": (
+        text('scope="level"', 'scope="epoch"'),
+        "one of batch, level, image, got 'epoch'",
+    ),
     "a place that is not there": (text("model.bbox_head", "model.box_head"), "the config has no 'box_head'"),
     "a base that is not there": (text("mmdet::", "mmdet::no/"), "not readable as an mmdet config"),
     "a class for a value": (added("extra = dict(kind=int)"), "at extra: must be plain"),
@@ -53,20 +56,23 @@ DETECTOR_CASES = {
 }
 
 SCALE_CASES = {
-    "empty": (whole(""), "at the top"),
+    "empty": (whole(""), "expected a mapping, got nothing"),
     "no threads": (text("threads:", "treads:"), "'threads' is missing"),
-    "threads in words": (text("threads: 1", "threads: many"), "'many' stands where a whole number is needed"),
-    "an unknown data set": (text("mini_coco", "tiny_coco"), "'tiny_coco' is not one of"),
+    "threads in words": (text("threads: 1", "threads: many"), "expected a whole number, got 'many'"),
+    "an unknown data set": (text("mini_coco", "tiny_coco"), "got 'tiny_coco'"),
     "a section that no detector has": (text("section: mini", "section: tiny"), "`tiny`"),
-    "a key that is not mmdet's": (text("overrides:", "overrides:\n  modle: {}"), "'modle' is not one of"),
+    "a key that is not mmdet's": (text("overrides:", "overrides:\n  modle: {}"), "unknown key 'modle'"),
 }
 
 DATASET_CASES = {
     "empty": (whole(""), "'folder' is missing"),
     "no Python": (text("folder = ", "folder = = "), "SyntaxError"),
     "no test images": (text("test = ", "tset = "), "'test' is missing"),
-    "a folder that is a number": (added("folder = 3"), "3 stands where text is needed"),
-    "images that are decoded in part": (added('check_images = "some"'), "'some' is not one of all, sample"),
+    "a folder that is a number": (added("folder = 3"), "expected text, got 3"),
+    "images that are decoded in part": (
+        added('check_images = "some"'),
+        "one of all, sample, got 'some'",
+    ),
 }
 
 REFERENCE_CASES = {

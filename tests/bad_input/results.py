@@ -16,13 +16,10 @@ import numpy as np
 RUN = "mini_coco/retinanet/none/seed0"
 FOLDER = f"results/mini/runs/{RUN}"
 TRUTH = "data/mini_coco/annotations/instances_val.json"
-SETTINGS = "--scale mini --data-root data --results results --root ."
-EVALUATE = (
-    f"evaluate --run {RUN} --config-hash 0 --folder {FOLDER} --annotations {TRUTH} --record {FOLDER}/new.json"
-)
-COLLECT = f"collect {SETTINGS} results/new.csv"
-TABLE = "table weight --scale mini --root . --runs results/mini/runs.csv results/new.csv"
-REPORT = f"report {SETTINGS} --runs results/mini/runs.csv results/new.html"
+EVALUATE = f"evaluate {RUN} --root ."
+COLLECT = "collect --root ."
+TABLE = "table weight --root ."
+REPORT = "report --root ."
 
 NAN, INFINITY = math.nan, math.inf
 

@@ -285,9 +285,16 @@ def test_coco_is_fetched_unpacked_and_then_left_alone(little_coco, tmp_path):
 
 def test_the_command_fetches_what_a_data_set_needs(little_coco, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PARTS", {"coco": tuple(module.COCO_2017)})
-    command = ["download", "coco", "--data-root", tmp_path, "--host", little_coco.url, "--root", ROOT]
+    command = [
+        "download",
+        "coco",
+        f"data_root={tmp_path}",
+        f"results={tmp_path}",
+        f"--host={little_coco.url}",
+        f"--root={ROOT}",
+    ]
     for _ in range(2):
-        result = CliRunner().invoke(app, list(map(str, command)))
+        result = CliRunner().invoke(app, command)
         assert result.exit_code == 0, result.output
     assert (tmp_path / "coco" / "val2017" / "1.jpg").exists()
     assert len(little_coco.ranges) == 2

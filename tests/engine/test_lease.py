@@ -9,12 +9,15 @@ import time
 import types
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from corrloss.cli import app
 from corrloss.engine.lease import LeaseError, lease, pool
+
+ROOT = Path(__file__).parents[2]
 
 JOB = """
 import json, os, sys, time
@@ -220,8 +223,7 @@ def test_a_name_is_no_path(tmp_path, visible):
     assert [path.name for path in tmp_path.iterdir()] == ["locks"]
 
 
-@pytest.mark.parametrize("command", ["train", "predict"])
-def test_commands_take_their_gpus_before_they_import_what_uses_them(visible, tmp_path, monkeypatch, command):
+def test_a_command_takes_its_gpus_before_it_imports_what_uses_them(visible, tmp_path, monkeypatch):
     seen = []
 
     class Engine(types.ModuleType):
@@ -229,18 +231,28 @@ def test_commands_take_their_gpus_before_they_import_what_uses_them(visible, tmp
             seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
             return lambda *_args, **_kwargs: None
 
-    monkeypatch.setitem(sys.modules, f"corrloss.engine.{command}", Engine(command))
+    for name in ("train", "predict"):
+        monkeypatch.setitem(sys.modules, f"corrloss.engine.{name}", Engine(name))
     visible("4,5,6")
-    (tmp_path / "file").touch()
-    files = {
-        "train": "config work-dir weights report",
-        "predict": "config weights training detections report",
-    }
-    places = [f"--{name}={tmp_path / 'file'}" for name in files[command].split()]
-    arguments = [command, *places, "--gpus=2", f"--gpu-lease={tmp_path / 'locks'}"]
+    run = "mini_coco/atss/none/seed0"
+    arguments = [
+        "train",
+        run,
+        "--root",
+        str(ROOT),
+        f"results={tmp_path}",
+        f"--gpu-lease={tmp_path / 'locks'}",
+    ]
+    gpus = []
+    monkeypatch.setattr(
+        "corrloss.plan.batch_plan.BatchPlan.apply",
+        lambda _, config, name: config["bench"].update(gpus=gpus[-1]),
+    )
+    gpus.append(2)
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert set(seen) == {"4,5"} and os.environ["CUDA_VISIBLE_DEVICES"] == "4,5,6"
 
-    refused = CliRunner().invoke(app, [*arguments, "--gpus=4"])
+    gpus.append(4)
+    refused = CliRunner().invoke(app, arguments)
     assert refused.exit_code == 1 and "error: 4 GPUs are asked for" in refused.stderr

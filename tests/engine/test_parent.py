@@ -44,10 +44,8 @@ def test_a_child_that_is_told_so_when_it_is_started_ends_too():
 def test_nothing_is_left_of_a_killed_training_in_two_processes(smoke_config, tmp_path):
     long = lambda settings: settings["train_cfg"].update(max_epochs=1000)  # noqa: E731
     config = smoke_config("two", long, BatchPlan(processes=2, images_per_process=2))
-    places = {"config": config, "work-dir": tmp_path / "work"}
-    places |= {"weights": tmp_path / "weights.pth", "report": tmp_path / "training.json"}
-    arguments = [f"--{name}={path}" for name, path in places.items()]
-    process = subprocess.Popen([sys.executable, "-m", "corrloss.cli", "train", *arguments])
+    arguments = [config, *(tmp_path / name for name in ("work", "weights.pth", "training.json"))]
+    process = subprocess.Popen([sys.executable, "-m", "corrloss.cli", "train-process", *arguments])
     started = psutil.Process(process.pid)
     until = time.monotonic() + 120
     while len(children := started.children(recursive=True)) < 3:  # torchrun, and two that train

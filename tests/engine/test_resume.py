@@ -157,7 +157,7 @@ def test_a_full_disk_is_said_and_the_training_goes_on_when_there_is_room(smoke_c
     folder, resize = small_disk
     resize(size * 3 // 2)  # a first checkpoint, and half of a second one
     where = places(config, folder)
-    command = [sys.executable, "-m", "corrloss.cli", "train", *where.as_arguments()]
+    command = [sys.executable, "-m", "corrloss.cli", "train-process", *where.as_arguments()]
     training_of_it = subprocess.run(command, capture_output=True, text=True)
     assert training_of_it.returncode == 1
     assert "No space left on device. Make room" in training_of_it.stderr.splitlines()[-1]
@@ -188,7 +188,7 @@ def test_ten_kills_at_random_instants_change_no_bit(smoke_config, tmp_path):
     config = smoke_config("killed", longer)
     weights, _ = finished(config, tmp_path / "whole")
     where = places(config, tmp_path / "killed")
-    command = [sys.executable, "-m", "corrloss.cli", "train", *where.as_arguments()]
+    command = [sys.executable, "-m", "corrloss.cli", "train-process", *where.as_arguments()]
     generator = random.Random(0)
     alive = {"training": 0, "writing": 0}
     for kill in range(10):

@@ -2,9 +2,10 @@ import os
 
 import pytest
 from hypothesis import settings
-from toy_project import write_project
+from toy_project import ROOT, write_project
 
 from corrloss.plan.detectors import _fingerprint, load_settings
+from corrloss.plan.settings import Settings
 
 # A machine under load is no failure.
 settings.register_profile("patient", deadline=None)
@@ -26,6 +27,12 @@ def forget():
         _fingerprint.cache_clear()
 
     return forget_all
+
+
+@pytest.fixture
+def real_settings(configs_cache):
+    """Settings of the project itself; config files that were loaded once are loaded for all tests."""
+    return lambda *pairs: Settings.load(ROOT, [f"results={configs_cache}", *pairs])
 
 
 @pytest.fixture(scope="session")

@@ -15,34 +15,6 @@ def resolved(spread, tmp_path, configs_cache):
     return resolve(Experiments(ROOT), ATSS, tmp_path, configs_cache, spread)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "processes=2", "processes=2,images_per_process=auto", "images_per_process=1,rescale_lr=true"]
-)
-def test_text_comes_back(text):
-    assert str(BatchPlan.parse(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("gpus=2", "'gpus' is not one of processes, images_per_process, rescale_lr"),
-        ("processes=0", "processes='0': a whole number above 0"),
-        ("processes=two", "processes='two'"),
-        ("processes", "processes=''"),
-        ("processes=auto", "processes='auto': a whole number above 0 is needed"),
-        ("images_per_process=all", "images_per_process='all': a whole number above 0, or auto"),
-        ("rescale_lr=yes", "rescale_lr='yes': true or false"),
-    ],
-)
-def test_wrong_text_is_named(text, message):
-    with pytest.raises(ExperimentError, match=message):
-        BatchPlan.parse(text)
-
-
-def test_settings_of_a_workflow_are_values():
-    assert BatchPlan.of({"processes": 2, "rescale_lr": True}) == BatchPlan(2, rescale_lr=True)
-
-
 def test_the_recipe_is_4_processes_of_4_images(tmp_path, configs_cache):
     config = resolved(BatchPlan(), tmp_path, configs_cache)
     assert (config["bench"]["processes"], config["bench"]["gpus"]) == (4, 4)
@@ -65,7 +37,8 @@ def test_images_per_process_follow_from_the_recipes_batch(tmp_path, configs_cach
         config = resolved(BatchPlan(processes, "auto"), tmp_path, configs_cache)
         assert (config["bench"]["processes"], config["train_dataloader"]["batch_size"]) == (processes, images)
     with pytest.raises(
-        ExperimentError, match=r"3 processes of 5 images are a batch of 15, the recipe's is 16"
+        ExperimentError,
+        match=r"expected the recipe's batch of 16 images, got 3 processes of 5 images, a batch of 15",
     ):
         resolved(BatchPlan(3, "auto"), tmp_path, configs_cache)
 
@@ -76,7 +49,7 @@ def test_another_batch_is_refused_with_the_way_out(tmp_path, configs_cache):
     for part in (
         "coco/atss/concordance",
         "batch of 8",
-        "recipe's is 16",
+        "recipe's batch of 16",
         "images_per_process=auto",
         "rescale_lr",
     ):
@@ -92,7 +65,7 @@ def test_another_batch_rescales_the_learning_rate_where_that_is_asked_for(tmp_pa
     assert config["bench"]["lr_factor"] == 0.5
 
 
-def test_all_runs_of_a_scale_take_the_spread(tmp_path, configs_cache):
-    matrix = load_matrix(ROOT, "smoke", tmp_path, configs_cache.parent / "spread", BatchPlan(2, 2))
+def test_all_runs_of_a_scale_follow_the_settings(real_settings):
+    matrix = load_matrix(real_settings("scale=smoke", "processes=2", "images_per_process=2"))
     assert {planned.config["bench"]["processes"] for planned in matrix.planned.values()} == {2}
     assert {planned.config["bench"]["gpus"] for planned in matrix.planned.values()} == {0}

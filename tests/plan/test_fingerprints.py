@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from corrloss.plan import identity
 from corrloss.plan.fingerprints import UNKNOWN, update_fingerprints
 
 REAL = {
@@ -80,7 +79,7 @@ def test_made_data_are_what_their_arguments_and_generator_are(note, monkeypatch)
     assert before["train"][1] == 0  # known before it is made
     assert note({**MADE, "make": {**MADE["make"], "train_images": 5}})["train"][1] > 0
     assert note(MADE)["train"][0] == before["train"][0]
-    monkeypatch.setattr(identity, "digest_of", lambda modules: "another generator")
+    monkeypatch.setattr(fingerprints, "digest_of", lambda modules: "another generator")
     assert note(MADE)["train"][0] != before["train"][0]
 
 
@@ -91,7 +90,7 @@ def test_made_data_are_what_their_arguments_and_generator_are(note, monkeypatch)
 def test_only_the_code_that_makes_a_data_set_decides_it(note, monkeypatch, convert, modules):
     asked = []
     monkeypatch.setattr(
-        identity, "digest_of", lambda paths: asked.append([path.stem for path in paths]) or "digest"
+        fingerprints, "digest_of", lambda paths: asked.append([path.stem for path in paths]) or "digest"
     )
     note({**MADE, **convert, "make": {"type": "mini_cityscapes"}})
     assert asked == [modules] * 2

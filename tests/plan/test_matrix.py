@@ -7,6 +7,7 @@ from corrloss.plan.configs import config_hash
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.schema import ExperimentError
+from corrloss.plan.settings import Settings, SettingsError
 
 TABLE, SCALE = "tables/toys.yaml", "scales/mini.yaml"
 DETECTOR, DATASET = "detectors/toy.py", "datasets/shapes.py"
@@ -14,31 +15,31 @@ VARIANT = "at rows[0].variants"
 
 # name: file, what is replaced (None: all of it), by what, and what the message must say of it
 BROKEN = {
-    "unknown key": (TABLE, "title", "titel", ["at the top", "'titel'", "'title' is missing", "metrics"]),
+    "unknown key": (TABLE, "title", "titel", ["unknown key 'titel'", "'title' is missing", "metrics"]),
     "unknown key in a variant": (TABLE, "weight", "wieght", [f"{VARIANT}[1]", "'wieght'", "strength"]),
-    "unknown detector": (TABLE, "toy\n", "tyo\n", ["at rows[0].detector", "'tyo'", "one of toy"]),
+    "unknown detector": (TABLE, "toy\n", "tyo\n", ["at rows[0].detector", "got 'tyo'", "one of toy"]),
     "unknown coefficient": (TABLE, "spearman", "kendall", [f"{VARIANT}[1].coeff", "'kendall'", "pearson"]),
     "weight 0": (TABLE, "0.2", "0", [f"{VARIANT}[1].weight", "0 is less than or equal to the minimum of 0"]),
     "negative weight": (TABLE, "0.2", "-0.2", [f"{VARIANT}[1].weight", "-0.2 is less than"]),
-    "weight in words": (TABLE, "0.2", "much", [f"{VARIANT}[1].weight", "'much'", "a number is needed"]),
-    "weight true": (TABLE, "0.2", "true", [f"{VARIANT}[1].weight", "True", "a number is needed"]),
-    "weight nan": (TABLE, "0.2", ".nan", ["line 8", ".nan is not a finite number"]),
-    "weight twice": (TABLE, "weight: 0.2", "weight: 0.2, weight: 0.3", ["line 8", "'weight' stands twice"]),
+    "weight in words": (TABLE, "0.2", "much", [f"{VARIANT}[1].weight", "'much'", "expected a number"]),
+    "weight true": (TABLE, "0.2", "true", [f"{VARIANT}[1].weight", "True", "expected a number"]),
+    "weight nan": (TABLE, "0.2", ".nan", ["line 8", "expected a finite number, got .nan"]),
+    "weight twice": (TABLE, "weight: 0.2", "weight: 0.2, weight: 0.3", ["line 8", "duplicate key 'weight'"]),
     "no weight": (TABLE, ", weight: 0.2", "", [f"{VARIANT}[1]", "'weight' is missing"]),
     "weight of a baseline": (
         TABLE, "- coefficient: none", "- {coefficient: none, weight: 0.2}",
-        [f"{VARIANT}[0].weight", "no meaning"],
+        [f"{VARIANT}[0].weight", "not allowed together"],
     ),
     "unknown scope": (TABLE, "0.2}", "0.2, scope: all}", [f"{VARIANT}[1].scope", "'all'", "batch, level"]),
     "no baseline": (TABLE, "      - coefficient: none\n", "", ["no baseline", "{coefficient: none}", "toy"]),
     "unknown kind of data": (TABLE, "coco", "voc", ["at data", "'voc'", "coco, cityscapes"]),
-    "data that the scale lacks": (TABLE, "coco", "cityscapes", ["at data", "'mini'", "names coco"]),
+    "data that the scale lacks": (TABLE, "coco", "cityscapes", ["at data", "'mini'", "one of coco"]),
     "no YAML": (TABLE, "[AP, AP50]", "[AP, AP50", ["not readable as YAML", "line 4"]),
     "tabs": (TABLE, "  - detector", "\t- detector", ["not readable as YAML", "line 5"]),
-    "empty": (TABLE, None, "", ["at the top", "nothing stands where a mapping is needed"]),
-    "list for mapping": (TABLE, None, "- title: Toys\n", ["at the top", "a mapping is needed"]),
-    "text for list": (TABLE, "[AP, AP50]", "AP", ["at metrics", "'AP'", "a list is needed"]),
-    "no headline": (TABLE, "[AP, AP50]", "[AP50]", ["at metrics", "needs one of AP, mask_AP"]),
+    "empty": (TABLE, None, "", ["expected a mapping, got nothing"]),
+    "list for mapping": (TABLE, None, "- title: Toys\n", ["expected a mapping, got ["]),
+    "text for list": (TABLE, "[AP, AP50]", "AP", ["at metrics", "'AP'", "expected a list"]),
+    "no headline": (TABLE, "[AP, AP50]", "[AP50]", ["at metrics", "expected one of AP, mask_AP"]),
     "no rows": (TABLE, None, "title: T\ndata: coco\nmetrics: [AP]\nrows: []\n", ["at rows", "non-empty"]),
     "table extends nothing": (TABLE, "title", "extends: toyz\ntitle", ["at extends", "'toyz'"]),
     "no runs at all": (TABLE, "title", "scales: [other]\ntitle", ["tables", "no table has a run", "'mini'"]),
@@ -72,7 +73,7 @@ BROKEN = {
     ),
     "section that does not fit": (DETECTOR, "width=32", "width=dict(a=1)", ["at small", "not fit"]),
     "data set without folder": (DATASET, "folder", "foldr", ["'folder' is missing"]),
-    "data set without classes": (DATASET, "classes", "names", ["needs one of classes, num_classes"]),
+    "data set without classes": (DATASET, "classes", "names", ["one of the keys classes, num_classes"]),
     "classes as text": (DATASET, '("circle", "square")', '"circle"', ["at classes", "'circle'", "a list"]),
     "a class twice": (DATASET, '"square"', '"circle"', ["at classes", "non-unique"]),
     "data set without annotations": (DATASET, 'ann_file="test.json", ', "", ["at test", "'ann_file'"]),
@@ -83,7 +84,12 @@ BROKEN = {
 @pytest.fixture
 def load(project, tmp_path):
     (project / "experiments" / "scales" / "other.yaml").write_text("extends: mini\n")
-    return lambda scale="mini": load_matrix(project, scale, tmp_path / "data", tmp_path / "results")
+
+    def load_scale(scale="mini"):
+        pairs = [f"scale={scale}", f"data_root={tmp_path / 'data'}", f"results={tmp_path / 'results'}"]
+        return load_matrix(Settings.load(project, pairs))
+
+    return load_scale
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -104,7 +110,7 @@ def test_a_broken_file_is_refused_with_file_place_and_choices(name, project, loa
 
 
 def test_a_scale_that_is_not_there_is_refused(project, load):
-    with pytest.raises(ExperimentError, match=r"scales/huge\.yaml: no such file; there are mini, other"):
+    with pytest.raises(SettingsError, match=r"at scale: expected one of mini, other, got 'huge'"):
         load("huge")
 
 
@@ -125,8 +131,8 @@ def test_a_run_that_two_tables_share_is_planned_once(project, load):
 
 
 @pytest.mark.parametrize("scale", Experiments(ROOT).scales)
-def test_experiments_hold_at_every_scale(scale, tmp_path, configs_cache):
-    matrix = load_matrix(ROOT, scale, tmp_path / "data", configs_cache)
+def test_experiments_hold_at_every_scale(scale, tmp_path, real_settings):
+    matrix = load_matrix(real_settings(f"scale={scale}", f"data_root={tmp_path}"))
     wanted = {run.name for table in matrix.tables.values() for run in table.runs}
     assert set(matrix.planned) == wanted
     folders = {str(planned.run.folder(tmp_path).path).lower() for planned in matrix.planned.values()}

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from toy_project import ROOT
 
 from corrloss.data.weights import checksum_of
 from corrloss.plan.configs import config_hash
@@ -61,12 +60,11 @@ def test_the_hash_sees_which_weights_but_not_where_they_lie():
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_no_run_of_any_scale_is_left_with_weights_from_the_network(tmp_path, configs_cache):
+def test_no_run_of_any_scale_is_left_with_weights_from_the_network(real_settings):
     for scale in ("mini", "paper"):
-        for planned in load_matrix(ROOT, scale, tmp_path, configs_cache).planned.values():
+        for planned in load_matrix(real_settings(f"scale={scale}")).planned.values():
             text = repr(planned.config["model"])
             assert "://" not in text, planned.run.name
             assert (scale == "mini") <= (planned.config["bench"]["pretrained"] == {})
-    names = {name for p in load_matrix(ROOT, "paper", tmp_path, configs_cache).planned.values()
-             for name in p.config["bench"]["pretrained"]}  # fmt: skip
+    names = load_matrix(real_settings("scale=paper")).weights
     assert [name for name in names if checksum_of(name) is None] == []

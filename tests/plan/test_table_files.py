@@ -99,10 +99,10 @@ def test_scales_leave_runs_out(project, toys, where):
         (lambda c: c["rows"][0]["variants"].pop(0), "spearman_w0.2/seed0 has no baseline in this table"),
         (
             lambda c: c.update(data="cityscapes"),
-            "'cityscapes' has no data set at scale 'mini'; its file names coco",
+            "at data: expected one of coco, which scale 'mini' has a data set for, got 'cityscapes'",
         ),
-        (lambda c: c.update(seeds={"mine": [1]}), "at seeds: 'mine' is not one of mini"),
-        (lambda c: c.update(scales=["huge"]), "at scales[0]: 'huge' is not one of mini"),
+        (lambda c: c.update(seeds={"mine": [1]}), "at seeds: expected one of mini, got 'mine'"),
+        (lambda c: c.update(scales=["huge"]), "at scales[0]: expected one of mini, got 'huge'"),
     ],
 )
 def test_a_table_that_cannot_be_run_is_refused(project, toys, change, said):

@@ -49,6 +49,7 @@ rows:
 
 def write_project(root: Path) -> Path:
     """Write the small project below a folder, and return the folder."""
+    shutil.copytree(ROOT / "config", root / "config")
     shutil.copytree(ROOT / "workflows" / "schemas", root / "workflows" / "schemas")
     files = {"detectors/toy.py": DETECTOR, "datasets/shapes.py": DATASET}
     files |= {"scales/mini.yaml": SCALE, "tables/toys.yaml": TABLE}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from corrloss.plan.matrix import load_matrix
+from corrloss.plan.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,12 +34,11 @@ def count(planned, job):
 
 
 def test_every_run_of_every_table_is_trained_once(planned, folder):
-    matrix = load_matrix(ROOT, "paper", Path("data"), folder / "results")
+    matrix = load_matrix(Settings.load(ROOT, ["scale=paper", f"results={folder / 'results'}"]))
     runs = {run.name for table in matrix.tables.values() if table.kind == "results" for run in table.runs}
     assert count(planned, "train") + count(planned, "train_masks") == len(runs)
     assert count(planned, "predict_test_dev") == len(matrix.tables["test_dev"].runs)
-    weights = {name for p in matrix.planned.values() for name in p.config["bench"]["pretrained"]}
-    assert count(planned, "fetch_weights") == len(weights)
+    assert count(planned, "fetch_weights") == len(matrix.weights)
 
 
 def test_data_is_checked_and_converted_but_never_downloaded(planned):
