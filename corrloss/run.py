@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Resolved config, written by :func:`corrloss.plan.configs.dump`."""
+        """Resolved config, written by :func:`corrloss.plan.config_files.dump`."""
         return self.path / "config.py"
 
     @property

@@ -242,7 +242,7 @@ PLAIN = st.recursive(
 CONFIGS = st.dictionaries(st.from_regex(r"[a-z]{3,6}_x", fullmatch=True), PLAIN, max_size=4)
 
 
-@given(CONFIGS, PLAIN, st.sampled_from(LOCAL))
+@given(CONFIGS, PLAIN, st.sampled_from(sorted(LOCAL)))
 def test_the_hash_does_not_see_where_things_are(config, value, key):
     assert config_hash({**config, key: value, "deep": [{key: value}]}) == config_hash(
         {**config, "deep": [{}]}

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from corrloss.plan import fingerprints
 from corrloss.plan.fingerprints import UNKNOWN, update_fingerprints
 
 REAL = {

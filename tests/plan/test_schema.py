@@ -126,7 +126,7 @@ def test_a_fault_in_what_is_extended_is_found_by_its_name(written):
 def test_a_circle_of_extends_is_refused(written):
     written("extends: two\n", "one"), written("extends: three\n", "two")
     path = written("extends: one\n", "three")
-    assert refusal(path).endswith("extend each other: three -> one -> two -> three; remove one of them")
+    assert refusal(path).endswith("extend each other: three -> one -> two -> three; remove one `extends`")
 
 
 def test_tuples_pass_for_lists_and_a_forbidden_key_is_in_the_place():

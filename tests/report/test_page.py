@@ -182,12 +182,11 @@ def test_without_images_and_positives_the_page_says_so(project, tmp_path):
 
 
 def test_the_command_writes_the_page(project, tmp_path):
-    out = tmp_path / "report.html"
-    settings = ["--scale", "mini", "--data-root", project.root / "data", "--results", project.results]
-    paths = ["--root", project.root, "--runs", project.folder / "runs.csv", out]
-    done = CliRunner().invoke(app, ["report", *map(str, settings), *map(str, paths)])
+    copy = shutil.copytree(project.root, tmp_path / "copy")
+    settings = [f"data_root={copy / 'data'}", f"results={copy / 'results'}"]
+    done = CliRunner().invoke(app, ["report", *settings, f"--root={copy}"])
     assert done.exit_code == 0, done.output
-    assert Page(out.read_text()).figures.keys() >= set(PANELS)
+    assert Page((copy / "results/mini/report.html").read_text()).figures.keys() >= set(PANELS)
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

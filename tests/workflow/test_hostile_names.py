@@ -11,7 +11,7 @@ from project import ROOT, Project
 
 RULES = sorted((ROOT / "workflows" / "rules").glob("*.smk"))
 # Joined by shlex, and a whole number that Snakemake itself counts.
-QUOTED_ALREADY = {"SETTINGS", "threads"}
+QUOTED_ALREADY = {"params.settings", "threads"}
 RESULTS = "re'sults; touch pwned; $(touch pwned) & \"x"
 DATA = "da ta`touch pwned`|touch pwned"
 

@@ -30,6 +30,7 @@ except CorrLossError as error:
     raise WorkflowError(str(error))
 
 OUT = settings.out
+ARGUMENTS = shlex.join(settings.arguments())
 DATA_ROOT = settings.data_root
 RUN = f"{OUT}/runs/{{dataset}}/{{detector}}/{{variant}}/seed{{seed}}"
 # Files that a training leaves in it.
@@ -45,9 +46,6 @@ TRAINED = [
 ]
 TEST_DEV_ZIP = "test_dev/detections_test-dev2017_corrloss_results.zip"
 LOGGED = "{dataset}/{detector}/{variant}/seed{seed}"
-# For the commands. Not in `params`, where a moved folder would be a reason to run every job again.
-SETTINGS = shlex.join(settings.arguments())
-
 # Detectors with and without masks, as patterns: they differ in the files of their runs.
 WITH_MASKS, WITHOUT_MASKS = (
     "|".join(MATRIX.detectors(masks=masks)) or "-" for masks in (True, False)
@@ -72,6 +70,15 @@ wildcard_constraints:
     variant=r"[\w.-]+",
     seed=r"\d+",
     table=r"\w+",
+
+
+def command_settings(wildcards, output):
+    """Settings for a command, as its arguments; in `params` of every rule.
+
+    Snakemake does not compare a param that depends on the output with that of an earlier call: a folder that was
+    moved is no reason to run a job again.
+    """
+    return ARGUMENTS
 
 
 def run_name(wildcards):
@@ -113,7 +120,9 @@ def test_dev_data(wildcards):
 
 def run_files(tables, name):
     """One file of every run of some tables."""
-    return [f"{run.folder(settings.results).path}/{name}" for run in MATRIX.runs_of(tables)]
+    return [
+        f"{run.folder(settings.results).path}/{name}" for run in MATRIX.runs_of(tables)
+    ]
 
 
 def requested_tables():

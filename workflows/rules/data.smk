@@ -18,10 +18,11 @@ for name, data in MATRIX.datasets.items():
                 mem_mb=1000,
                 runtime=10,
             params:
+                settings=command_settings,
                 name=name,
                 make=str(data["make"]),
             shell:
-                "logged {log:q} corrloss make-data {params.name:q} {SETTINGS}"
+                "logged {log:q} corrloss make-data {params.name:q} {params.settings}"
 
     # Annotations from Cityscapes' raw layout, made or real.
     for part, split in data.get("convert", {}).items():
@@ -44,11 +45,12 @@ for name, data in MATRIX.datasets.items():
                 mem_mb=4000,
                 runtime=60,
             params:
+                settings=command_settings,
                 name=name,
                 part=part,
                 split=split,
             shell:
-                "corrloss convert-cityscapes {params.name:q} {params.part:q} {SETTINGS} --workers {threads}"
+                "corrloss convert-cityscapes {params.name:q} {params.part:q} {params.settings} --workers {threads}"
                 " 2> >(tee {log:q} >&2)"
 
 
@@ -71,5 +73,7 @@ rule check_data:
     resources:
         mem_mb=8000,
         runtime=120,
+    params:
+        settings=command_settings,
     shell:
-        "corrloss check-data {wildcards.dataset:q} {SETTINGS} 2> >(tee {log:q} >&2)"
+        "corrloss check-data {wildcards.dataset:q} {params.settings} 2> >(tee {log:q} >&2)"

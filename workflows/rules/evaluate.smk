@@ -25,11 +25,12 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
+        settings=command_settings,
         run=run_name,
         hash=run_hash,
         ap=settings.ap,
     shell:
-        "logged {log:q} corrloss evaluate {params.run:q} {SETTINGS} --config-hash={params.hash:q}"
+        "logged {log:q} corrloss evaluate {params.run:q} {params.settings} --config-hash={params.hash:q}"
 
 
 use rule evaluate as evaluate_masks with:

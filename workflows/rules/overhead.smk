@@ -31,11 +31,12 @@ rule time_training:
         mem_mb=8000,
         runtime=240,
     params:
+        settings=command_settings,
         hashes=lambda wildcards: [
             MATRIX.run(run.name).hash for run in MATRIX.tables[wildcards.table].runs
         ],
     shell:
-        "logged {log:q} corrloss overhead {wildcards.table:q} {SETTINGS} --gpu-lease={resources.gpu_lease:q}"
+        "logged {log:q} corrloss overhead {wildcards.table:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"
 
 
 # `snakemake <table>`, as for the other tables.

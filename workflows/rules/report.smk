@@ -21,6 +21,7 @@ rule report:
         mem_mb=4000,
         runtime=30,
     params:
+        settings=command_settings,
         tables=MATRIX.main_tables,
     shell:
-        "logged {log:q} corrloss report {SETTINGS}"
+        "logged {log:q} corrloss report {params.settings}"

@@ -20,9 +20,10 @@ rule runs:
         mem_mb=1000,
         runtime=10,
     params:
+        settings=command_settings,
         runs=lambda wildcards: digest(MATRIX.runs_of(requested_tables())),
     shell:
-        "logged {log:q} corrloss collect {SETTINGS}"
+        "logged {log:q} corrloss collect {params.settings}"
 
 
 rule table:
@@ -51,10 +52,11 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
+        settings=command_settings,
         # Instead of the time of the table's file: a comment in it changes no table.
         plan=lambda wildcards: digest(MATRIX.tables[wildcards.table]),
     shell:
-        "logged {log:q} corrloss table {wildcards.table:q} {SETTINGS}"
+        "logged {log:q} corrloss table {wildcards.table:q} {params.settings}"
 
 
 # Tables that a plain `snakemake` does not make: why a delta comes about, and what else was tried.

@@ -24,10 +24,11 @@ rule train:
         mem_mb=4000,
         runtime=2880,
     params:
+        settings=command_settings,
         run=run_name,
         hash=run_hash,
     shell:
-        "logged {log:q} corrloss train {params.run:q} {SETTINGS} --config-hash={params.hash:q}"
+        "logged {log:q} corrloss train {params.run:q} {params.settings} --config-hash={params.hash:q}"
         " --gpu-lease={resources.gpu_lease:q}"
 
 
