@@ -130,6 +130,12 @@ def requested_tables():
     return MATRIX.requested_tables(workflow.dag_settings.targets, OUT)
 
 
+def fingerprints(wildcards):
+    """Fingerprints of a data set that runs are trained on; their time is that of its last change."""
+    parts = data_files.PARTS if wildcards.dataset in MATRIX.datasets else ()
+    return [f"{OUT}/data/{wildcards.dataset}.{part}.identity" for part in parts]
+
+
 def made_annotations(wildcards):
     """Annotation files of a data set that rules make."""
     data = MATRIX.datasets.get(wildcards.dataset, {})

@@ -58,9 +58,8 @@ for name, data in MATRIX.datasets.items():
 # annotations are `ancient`: a copy of them is newer and the same, and the fingerprints show whether they changed.
 rule check_data:
     input:
-        f"{OUT}/data/{{dataset}}.train.identity",
-        f"{OUT}/data/{{dataset}}.test.identity",
-        annotations=ancient(made_annotations),
+        fingerprints,
+        ancient(made_annotations),
     output:
         f"{OUT}/data/{{dataset}}.json",
     log:

@@ -3,8 +3,7 @@
 # checkpoint and trains nothing. Progress goes to the terminal, the rest to the log.
 rule train:
     input:
-        f"{OUT}/data/{{dataset}}.train.identity",
-        f"{OUT}/data/{{dataset}}.test.identity",
+        fingerprints,
         checked_data,
         weights=ancient(run_weights),
     output:
