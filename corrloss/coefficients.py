@@ -16,7 +16,7 @@ from corrloss.ranks import (
     find_blocks,
     is_one_block,
     is_readable,
-    rank_in_blocks,
+    rank_on_host,
     soft_rank_rows,
 )
 
@@ -261,7 +261,7 @@ class _BatchOnCpu(torch.autograd.Function):
         else:
             rows = torch.stack((s.double(), u.double()))
             ctx.blocks = find_blocks(rows, strength)
-            ranks = rank_in_blocks(rows, ctx.blocks, strength)
+            ranks = rank_on_host(rows, ctx.blocks, strength)
             s, u = (ranks - (len(s) + 1) / 2).unbind()  # less their mean
         ss, uu, su = s.dot(s).item(), u.dot(u).item(), s.dot(u).item()
         found = _SLOPES[formula](len(s), ss, uu, su, shift)
@@ -278,12 +278,17 @@ class _BatchOnCpu(torch.autograd.Function):
         grads, scale = [None, None], grad.item()
         for i, (own, own_slope, other, constant) in enumerate(terms):
             if ctx.needs_input_grad[i]:
-                total = (other * (scale * cross)).add_(own, alpha=scale * own_slope)
+                value = ctx.saved_tensors[i]
+                total = other * (scale * cross)
                 if constant:
                     total += scale * constant
-                if ctx.blocks is not None:
+                if ctx.blocks is None:
+                    out = torch.empty_like(value)  # the cast to its dtype needs no pass of its own
+                    grads[i] = torch.add(total, own, alpha=scale * own_slope, out=out)
+                else:
+                    total.add_(own, alpha=scale * own_slope)
                     total = ctx.blocks.of_row(i, len(own)).pull_back(total) / ctx.options[1]
-                grads[i] = total.to(ctx.saved_tensors[i].dtype)
+                    grads[i] = total.to(value.dtype)
         return *grads, None, None, None
 
 

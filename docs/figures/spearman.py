@@ -50,16 +50,20 @@ def print_differences(scores: Tensor, ious: Tensor) -> None:
 
 def print_digits(ious: Tensor) -> None:
     """What float32 leaves of either where scores lie close together."""
-    print("\n| spread of the scores | error of the release's formula | error of `spearman` |")
-    print("| --- | --- | --- |")
+    print("\n| spread of the scores | release: value | gradient | `spearman`: value | gradient |")
+    print("| --- | --- | --- | --- | --- |")
     noise = torch.rand(len(ious), generator=torch.Generator().manual_seed(1), dtype=torch.double)
     for spread in (1e-1, 1e-2, 1e-3, 1e-4):
-        scores = (0.5 + spread * (0.5 * noise + 0.5 * ious)).float()
-        exact = spearman(scores.double(), ious).item()
-        s, u = scores.requires_grad_(), ious.float()
+        s, u = (0.5 + spread * (0.5 * noise + 0.5 * ious)).float().requires_grad_(), ious.float()
+        wide = s.detach().double().requires_grad_()
+        exact = spearman(wide, ious)
+        exact_gradient = gradient(exact, wide)
         ranks = [v + len(v) / 2 for v in (s, u)]  # about what they are there, and in float32 as there
-        released = torch.corrcoef(torch.stack(ranks))[0, 1].item()
-        print(f"| {spread:.0e} | {abs(released - exact):.0e} | {abs(spearman(s, u).item() - exact):.0e} |")
+        cells = [f"{spread:.0e}"]
+        for rho in (torch.corrcoef(torch.stack(ranks))[0, 1], spearman(s, u)):
+            error = (gradient(rho, s).double() - exact_gradient).norm() / exact_gradient.norm()
+            cells += [f"{abs(rho.item() - exact.item()):.0e}", f"{error.item():.0e}"]
+        print("| " + " | ".join(cells) + " |")
 
 
 def print_strengths(scores: Tensor, ious: Tensor) -> None:
