@@ -204,10 +204,10 @@ def _centre(values: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor]:
         mean = values.mean()
         return values - mean, anchor + mean
     anchor = torch.zeros_like(anchor).scatter_reduce(0, group, anchor, "amin", include_self=False).double()
-    values = values.double() - anchor[group]
+    values = values.double() - anchor.index_select(0, group)
     n = _total(torch.ones_like(values), group).clamp(min=1)
     mean = _total(values, group) / n
-    return values - mean[group], anchor + mean
+    return values - mean.index_select(0, group), anchor + mean
 
 
 def _total(values: Tensor, group: Tensor | None) -> Tensor:
