@@ -32,6 +32,7 @@ DECISIVE = (
 )
 # What is no key of mmdet's, but may be set like one by a scale or a detector's section for it.
 OWN_KEYS = ("channels_last", "epochs")
+LOADERS = {"train_dataloader": "train", "test_dataloader": "test"}
 # Paths and worker counts: different on every machine, the same result.
 LOCAL = {"data_root", "num_workers", "persistent_workers", "backend_args", "pretrained"}
 
@@ -79,7 +80,8 @@ def _without_loss(
     config = Config(copy.deepcopy({key: settings[key] for key in DECISIVE if key in settings}))
     masks = bool(settings.get("masks", False))
     data_file = experiments.folder / "datasets" / f"{dataset}.py"
-    _set_dataset(config, data, data_root, masks, data_file)
+    detector_file = experiments.folder / "detectors" / f"{detector}.py"
+    _set_dataset(config, data, data_root, masks, data_file, detector_file)
     for place, changes in [
         (f"{data_file}: at overrides", data.get("overrides", {})),
         *_changes(experiments.folder, scale, sizes, detector, settings, dataset),
@@ -87,9 +89,7 @@ def _without_loss(
         _merge(config, changes, place)
         _set_epochs(config, config._cfg_dict.pop("epochs", None))  # at once: later changes win
     plain = config.to_dict()
-    heads = _heads_at(
-        plain, settings["correlation"]["at"], experiments.folder / "detectors" / f"{detector}.py"
-    )
+    heads = _heads_at(plain, settings["correlation"]["at"], detector_file)
     _set_num_classes(plain["model"], heads, data.get("num_classes") or len(data["classes"]))
     bench = {"masks": masks, "channels_last": plain.pop("channels_last", False)}
     bench["pretrained"] = use_local_weights(plain["model"], data_root)
@@ -142,16 +142,54 @@ def _merge(config: Config, changes: dict, place: str) -> None:
     if unknown:
         raise ExperimentError(f"{place}: unknown key {unknown[0]!r}; valid keys: {', '.join(valid)}")
     try:
-        config.merge_from_dict(copy.deepcopy(changes))
+        config.merge_from_dict(_past_wrappers(config, copy.deepcopy(changes)))
     except (TypeError, KeyError, AttributeError) as error:  # a mapping over what is none, and the like
         raise ExperimentError(f"{place}: does not fit the detector's config: {error}") from error
 
 
-def _set_dataset(config: Config, data: dict, data_root: Path, masks: bool, data_file: Path) -> None:
+def _past_wrappers(config: Config, changes: dict) -> dict:
+    """Changes of a data set, moved into the data set that a wrapper such as RepeatDataset holds.
+
+    A key that the wrapper itself has, such as ``times``, stays a change of the wrapper.
+    """
+    for loader in LOADERS:
+        wrapper, level = config.get(loader, {}).get("dataset", {}), changes.get(loader, {}).get("dataset")
+        while (
+            isinstance(level, dict) and isinstance(wrapper.get("dataset"), dict) and "_delete_" not in level
+        ):
+            inner = {key: level.pop(key) for key in list(level) if key not in wrapper}
+            level["dataset"] = {**level.get("dataset", {}), **inner}
+            wrapper, level = wrapper["dataset"], level["dataset"]
+    return changes
+
+
+def _inner_dataset(dataset: dict, has_pipeline: bool, place: str) -> dict:
+    """The data set that is read, inside wrappers such as RepeatDataset.
+
+    Raises:
+        ExperimentError: There are several, or a wrapper mixes images that their own pipeline has packed.
+    """
+    while "dataset" in dataset or "datasets" in dataset:
+        kind = dataset.get("type")
+        if "datasets" in dataset or (has_pipeline and kind == "MultiImageMixDataset"):
+            raise ExperimentError(
+                f"{place}: expected one data set whose images are loaded as its own file says, got {kind}; "
+                f"write `{place.rpartition('at ')[2]}` without it in the detector's file"
+            )
+        dataset = dataset["dataset"]
+    return dataset
+
+
+def _set_dataset(
+    config: Config, data: dict, data_root: Path, masks: bool, data_file: Path, detector_file: Path
+) -> None:
     if "train" not in data:
         raise ExperimentError(f"{data_file}: has no `train`: no run can be trained on it")
-    for loader, part in (("train_dataloader", "train"), ("test_dataloader", "test")):
-        settings = config[loader].dataset
+    for loader, part in LOADERS.items():
+        place = f"{detector_file}: at {loader}.dataset"
+        settings = _inner_dataset(config[loader].dataset, "pipeline" in data[part], place)
+        if part == "test":
+            config[loader].dataset = settings  # each test image is predicted once
         settings.update(_place_of_images(data, part, data_root))
         if data.get("classes"):
             settings.metainfo = ConfigDict(classes=data["classes"])
@@ -176,7 +214,8 @@ def with_test_images(config: dict, data: dict, data_root: Path) -> dict:
         data_root: Folder that holds the data sets.
     """
     changed = copy.deepcopy(config)
-    changed["test_dataloader"]["dataset"].update(_place_of_images(data, "test", data_root).to_dict())
+    dataset = _inner_dataset(changed["test_dataloader"]["dataset"], False, "test_dataloader.dataset")
+    dataset.update(_place_of_images(data, "test", data_root).to_dict())
     return changed
 
 

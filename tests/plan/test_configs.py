@@ -329,3 +329,61 @@ def test_a_config_that_is_not_whole_or_more_than_values_is_refused_and_not_run(
     message = str(caught.value)
     assert message.startswith(f"{path}: not readable as a run's config (") and said in message
     assert not (tmp_path / "pwned").exists()
+
+
+# A data set inside a wrapper.
+
+WRAPPED = "train_dataloader = dict(batch_size=4, num_workers=2, dataset={})"
+
+
+@pytest.fixture
+def resolved_with(project, tmp_path, forget):
+    """The toy's config where its training images are in a wrapper."""
+
+    def resolve_one(wrapper):
+        path = project / "experiments" / "detectors" / "toy.py"
+        text = path.read_text()
+        assert WRAPPED.format("images") in text
+        path.write_text(text.replace(WRAPPED.format("images"), WRAPPED.format(wrapper)))
+        scale = project / "experiments" / "scales" / "mini.yaml"
+        overrides = "overrides:\n  train_dataloader: {dataset: {filter_cfg: {min_size: 7}}}\n"
+        scale.write_text(scale.read_text().replace("overrides:\n", overrides))
+        forget()
+        return resolve(Experiments(project), Run("mini", "shapes", "toy", "none", 0.0, 0), tmp_path)
+
+    return resolve_one
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "own"),
+    [
+        ('dict(type="RepeatDataset", times=4, dataset=images)', {"times": 4}),
+        ('dict(type="ClassBalancedDataset", oversample_thr=0.1, dataset=images)', {"oversample_thr": 0.1}),
+        ('dict(type="MultiImageMixDataset", pipeline=[resize], dataset=images)', {"pipeline"}),
+        (
+            'dict(type="RepeatDataset", times=2, dataset=dict(type="Repeat", times=3, dataset=images))',
+            {"times": 2},
+        ),
+    ],
+)
+def test_settings_reach_the_data_set_in_a_wrapper(resolved_with, tmp_path, wrapper, own):
+    outer = resolved_with(wrapper)["train_dataloader"]["dataset"]
+    assert outer.keys() == {"type", "dataset", *own}
+    inner = outer["dataset"].get("dataset", outer["dataset"])
+    assert inner["type"] == "CocoDataset" and inner["filter_cfg"] == {"min_size": 7}
+    assert (inner["data_root"], inner["ann_file"]) == (f"{tmp_path}/shapes/", "train.json")
+    assert inner["metainfo"] == {"classes": ("circle", "square")}
+
+
+def test_several_data_sets_in_a_wrapper_are_refused(resolved_with):
+    wrapper = 'dict(type="ConcatDataset", datasets=[images, images])'
+    with pytest.raises(ExperimentError, match=r"toy\.py: at train_dataloader\.dataset: .* got ConcatDataset"):
+        resolved_with(wrapper)
+
+
+def test_images_are_not_mixed_after_they_are_packed(project, resolved_with):
+    data = project / "experiments" / "datasets" / "shapes.py"
+    pipeline = 'img="train/", pipeline=[dict(type="LoadImageFromFile")]'
+    data.write_text(data.read_text().replace('img="train/"', pipeline))
+    with pytest.raises(ExperimentError, match=r"toy\.py: at train_dataloader\.dataset: .* got Multi"):
+        resolved_with('dict(type="MultiImageMixDataset", pipeline=[resize], dataset=images)')
