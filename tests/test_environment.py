@@ -1,6 +1,9 @@
 """conda's file, the package's extras and the script that builds the environment against the one lock."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -74,3 +77,39 @@ def test_the_lock_satisfies_the_extras(lock):
         name = canonicalize_name(requirement.name)
         assert name in lock, requirement
         assert requirement.specifier.contains(lock[name]), requirement
+
+
+def set_up(venv):
+    """What the script says of a virtual environment that is there already; it must end before it installs."""
+    environment = {**os.environ, "VENV": str(venv), "PYTHON": sys.executable}
+    script = ["bash", ROOT / "workflows" / "setup.sh"]
+    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "==>" not in done.stdout, done.stdout
+    return done.stderr.strip()
+
+
+def test_a_virtual_environment_without_pip_is_one_sentence(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    assert set_up(tmp_path / "venv").startswith(
+        f"make: {tmp_path}/venv has no pip, as when uv made it; remove it"
+    )
+
+
+def test_a_virtual_environment_of_another_python_is_one_sentence(tmp_path):
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho 3.12\n")
+    python.chmod(0o755)
+    assert set_up(tmp_path / "venv").startswith(
+        f"make: {tmp_path}/venv has Python 3.12, and the pinned versions"
+    )
+
+
+def test_pip_installs_into_the_environment_whatever_its_settings(tmp_path):
+    text = (ROOT / "workflows" / "setup.sh").read_text()
+    assert text.index("export PIP_USER=0") < text.index('step "build tools and torch"')
+    environment = {**os.environ, "PIP_USER": "0", "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+    (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", "pip"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -28,6 +28,15 @@ check_machine() {
     fail "only $((free / 1024)) MiB free here; the environment needs $((NEED_KIB / 1024)) MiB (more where pip serves torch with CUDA). Make room and run make again."
 }
 
+check_venv() {
+  local version
+  version=$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  [ "$version" = 3.11 ] ||
+    fail "$VENV has Python $version, and the pinned versions need Python 3.11; remove it (rm -r $VENV) and run make again."
+  "$VENV/bin/python" -c 'import pip' 2>/dev/null ||
+    fail "$VENV has no pip, as when uv made it; remove it (rm -r $VENV) and run make again."
+}
+
 # pip's own messages are kept; ours says what to do.
 install() {
   "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet "$@" ||
@@ -72,6 +81,8 @@ PYTHON
 
 check_machine
 [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c '' 2>/dev/null || { step "virtual environment in $VENV"; "$PYTHON" -m venv --clear "$VENV"; }
+check_venv
+export PIP_USER=0  # pip refuses PIP_USER=1, and `user = true` in its configuration, in a virtual environment
 step "build tools and torch"
 install $(pins "$BUILD_TOOLS")
 install "$(pins '^torch==')"
