@@ -142,3 +142,85 @@ def test_experiments_hold_at_every_scale(scale, tmp_path, real_settings):
     for name, planned in matrix.planned.items():
         assert planned.run.name == name == planned.config["bench"]["run"]
         assert planned.hash == config_hash(planned.config)
+
+
+@pytest.fixture(scope="module")
+def paper(configs_cache):
+    return load_matrix(Settings.load(ROOT, [f"results={configs_cache}", "scale=paper"]))
+
+
+def test_tables_are_main_of_analysis_or_of_overhead(paper):
+    grouped = [*paper.main_tables, *paper.analysis_tables, *paper.overhead_tables]
+    assert sorted(grouped) == sorted(name for name, table in paper.tables.items() if table.runs)
+    assert paper.main_tables == ["instance_segmentation", "nms_based", "nms_free"]
+    assert paper.overhead_tables == ["overhead"]
+    assert sorted(paper.result_tables) == sorted(paper.main_tables + paper.analysis_tables)
+
+
+@pytest.mark.parametrize(
+    ("targets", "tables"),
+    [
+        ([], "main"),
+        (["main"], "main"),
+        (["report"], "main"),
+        (["out/report.html"], "main"),
+        (["nms_free"], ["nms_free"]),
+        (["out/tables/nms_free.csv", "weight"], ["nms_free", "weight"]),
+        (["overhead"], []),
+        (["main", "weight"], "main and weight"),
+        (["all"], "all"),
+        (["out/runs.csv"], "all"),
+        (["weight", "out/runs.csv"], "all"),
+    ],
+)
+def test_the_targets_of_a_call_request_tables(paper, targets, tables):
+    main, everything = paper.main_tables, paper.result_tables
+    expected = {"main": main, "main and weight": [*main, "weight"], "all": everything}
+    requested = paper.requested_tables(targets, "out")
+    assert requested == (expected[tables] if isinstance(tables, str) else tables)
+
+
+def test_runs_of_several_tables_are_listed_once(paper):
+    runs = paper.runs_of(["weight", "nms_based"])
+    assert len(set(runs)) == len(runs)
+    assert set(runs) == {*paper.tables["weight"].runs, *paper.tables["nms_based"].runs}
+
+
+def test_detectors_with_masks_are_known(paper):
+    assert paper.detectors(masks=True) == ["yolact"]
+    assert "atss" in paper.detectors(masks=False) and "yolact" not in paper.detectors(masks=False)
+
+
+def test_the_largest_run_and_a_run_that_is_not_planned(paper):
+    assert (paper.most("gpus"), paper.most("threads")) == (4, 4)
+    name = "coco/atss/none/seed0"
+    assert paper.run(name).run.name == name
+    with pytest.raises(ExperimentError, match=r"coco/atss/none/seed9: no table .* at scale 'paper'"):
+        paper.run("coco/atss/none/seed9")
+
+
+def test_the_data_set_of_test_dev_is_that_of_the_table(paper):
+    (first, *_) = paper.tables["test_dev"].runs
+    assert paper.test_dev_data(first) == "coco_test_dev"
+
+
+def test_what_a_machine_lacks_is_listed(paper, load, tmp_path):
+    lacking = list(paper.missing(tmp_path, has_gpus=False))
+    assert [line.partition(" ")[0].replace(f"{tmp_path}/", "") for line in lacking] == [
+        "cityscapes/gtFine/train",
+        "cityscapes/gtFine/val",
+        "coco/annotations/instances_train2017.json",
+        "coco/annotations/instances_val2017.json",
+        "GPUs:",
+    ]
+    for part in ("train", "val"):
+        (tmp_path / "cityscapes" / "gtFine" / part).mkdir(parents=True)
+        path = tmp_path / "coco" / "annotations" / f"instances_{part}2017.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert list(paper.missing(tmp_path, has_gpus=True)) == []
+
+
+def test_nothing_is_lacking_for_data_that_are_made_here(real_settings, tmp_path):
+    mini = load_matrix(real_settings("scale=mini"))
+    assert list(mini.missing(tmp_path, has_gpus=False)) == []

@@ -54,12 +54,11 @@ for name, data in MATRIX.datasets.items():
                 " 2> >(tee {log:q} >&2)"
 
 
-# Every training waits for the check of its data set: a broken image is found before the first GPU hour. The
-# annotations are `ancient`: a copy of them is newer and the same, and the fingerprints show whether they changed.
+# Every training waits for the check of its data set: a broken image is found before the first GPU hour. It
+# is checked again when its fingerprints change, or when a rule here makes it again.
 rule check_data:
     input:
-        fingerprints,
-        ancient(made_annotations),
+        made_annotations,
     output:
         f"{OUT}/data/{{dataset}}.json",
     log:
@@ -74,5 +73,8 @@ rule check_data:
         runtime=120,
     params:
         settings=command_settings,
+        fingerprints=lambda wildcards: [
+            Path(path).read_text() for path in fingerprints(wildcards)
+        ],
     shell:
         "corrloss check-data {wildcards.dataset:q} {params.settings} 2> >(tee {log:q} >&2)"
