@@ -26,6 +26,7 @@ class Table:
         notes: What the file says of single variants, by run.
         test_dev: Data set whose test images its target also predicts, for the evaluation server; or None.
         kind: ``results``: what its runs achieve; ``overhead``: what the loss costs in training.
+        question: What the table answers; empty where its file does not say.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Table:
     notes: dict[Run, str]
     test_dev: str | None = None
     kind: str = "results"
+    question: str = ""
 
 
 def load_table(experiments: Experiments, name: str, scale: str) -> Table:
@@ -93,6 +95,7 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
         notes=notes,
         test_dev=datasets.get("test_dev") if content.get("test_dev") else None,
         kind=kind,
+        question=content.get("question", ""),
     )
 
 

@@ -1,99 +1,174 @@
-"""Example detections, drawn on the images that they were made of."""
+"""Example detections: the boxes of a run and of its baseline over the same test images."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from pycocotools.mask import iou as box_iou
 
-from corrloss.coco.reading import Detections, GroundTruth, load_detections
+from corrloss.coco.reading import Detections, GroundTruth
 from corrloss.report.results import DataSet
-from corrloss.run import RunFolder
 
-SIDE = 256  # pixels of the longer side
+SIDE = 320  # of the longer side, in units of the drawing; larger files are embedded with as many pixels
 EXAMPLES = 4
-TRUE, FOUND = "white", "#ff7f0e"
+SAME_OBJECT = 0.5  # IoU from which a detection belongs to an object
+NOWHERE = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class Example:
-    """An image with boxes.
+class Photograph:
+    """A test image, embedded in the page once and drawn by reference.
 
     Attributes:
-        caption: What it shows.
+        id: Unique on the page.
+        name: Name of the file.
+        image_id: Id in the annotations.
         source: The picture as a data URI.
+        width, height: In units of the drawing; the longer one is `SIDE`.
+        scale: Units of the drawing per pixel of the file.
     """
 
-    caption: str
+    id: str
+    name: str
+    image_id: int
     source: str
+    width: float
+    height: float
+    scale: float
 
 
-def examples(folder: RunFolder, data: DataSet) -> list[Example]:
-    """Draw a run's detections on a few test images, the same ones for every run.
+@dataclass(frozen=True)
+class Box:
+    """A box on a photograph, in units of the drawing.
 
-    Of an image with k annotated objects the k highest scores are drawn, so that no threshold decides how
-    good a detector looks.
+    Attributes:
+        kind: ``object``, ``found`` or ``changed``: an annotated object, a detection, a detection whose rank
+            differs between the two runs.
+        label: Rank, class and score of a detection; the class of an object.
+    """
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The boxes of one run on one photograph."""
+
+    title: str
+    photograph: Photograph
+    boxes: list[Box]
+
+
+def photographs(name: str, data: DataSet, count: int = EXAMPLES) -> list[Photograph]:
+    """A few test images with objects, spread evenly over the data set; those that exist on this machine.
 
     Args:
-        folder: Holds the run's detections.
-        data: What the run was tested on; images that are not there are left out.
-
-    Raises:
-        DetectionsError: the detections are missing or damaged.
+        name: Of the data set; ids are made from it.
+        data: The data set.
+        count: How many at most.
     """
-    detections = load_detections(folder.detections(), data.ground_truth)
     files = {image["id"]: str(image["file_name"]) for image in data.ground_truth.document["images"]}
-    drawn = []
-    for image_id in example_images(data.ground_truth):
+    with_objects = np.unique(data.ground_truth.image_id[~data.ground_truth.is_crowd])
+    chosen = np.linspace(0, len(with_objects) - 1, min(count, len(with_objects))).round().astype(int)
+    found = []
+    for image_id in with_objects[chosen].tolist():
         path = data.images / files[image_id]
         if path.is_file():
-            drawn.append(Example(files[image_id], _draw(path, image_id, data.ground_truth, detections)))
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+            scale = SIDE / max(image.size)
+            width, height = (round(side * scale, 1) for side in image.size)
+            image.thumbnail((SIDE, SIDE))  # never larger than the file
+            identity = f"image-{name}-{image_id}"
+            found.append(
+                Photograph(identity, files[image_id], image_id, _data_uri(image), width, height, scale)
+            )
+    return found
+
+
+def pictures(
+    photograph: Photograph, ground_truth: GroundTruth, runs: dict[str, Detections]
+) -> list[Picture]:
+    """The detections of one run, or of a run and its baseline, on one photograph.
+
+    Of an image with k annotated objects the k highest scores are drawn, so that no threshold decides how
+    good a detector looks. Where there are two runs, a detection is marked if it is the best-scored one of
+    its object and its rank in the image differs between the runs.
+
+    Args:
+        photograph: The image.
+        ground_truth: Annotations of its data set.
+        runs: One or two runs' detections, by title.
+    """
+    objects = np.flatnonzero((ground_truth.image_id == photograph.image_id) & ~ground_truth.is_crowd)
+    rankings = [_Ranking(detections, photograph.image_id, ground_truth, objects) for detections in runs.values()]
+    drawn = []
+    for number, (title, ranking) in enumerate(zip(runs, rankings, strict=True)):
+        other = rankings[1 - number] if len(rankings) == 2 else None
+        found = [_detection(ranking, other, rank, photograph.scale) for rank in range(ranking.shown)]
+        true = [_box("object", ground_truth.bbox[row], photograph.scale, "") for row in objects]
+        drawn.append(Picture(title, photograph, true + found))
     return drawn
 
 
-def example_images(ground_truth: GroundTruth, count: int = EXAMPLES) -> list[int]:
-    """Ids of up to `count` images with objects, spread evenly over the data set."""
-    with_objects = np.unique(ground_truth.image_id[~ground_truth.is_crowd])
-    chosen = np.linspace(0, len(with_objects) - 1, min(count, len(with_objects))).round().astype(int)
-    return with_objects[chosen].tolist()
+class _Ranking:
+    """The detections of one image by falling score, with the annotated object that each belongs to.
+
+    Attributes:
+        boxes: (n, 4), x, y, width, height.
+        scores: (n,).
+        names: Class of each.
+        object: (n,), index into the image's objects of the same class with IoU of at least `SAME_OBJECT`,
+            the one of highest IoU; -1 for none.
+        best: Rank of each object's best-scored detection, 0 for the first; `NOWHERE` for none.
+        shown: How many are drawn.
+    """
+
+    def __init__(self, detections: Detections, image_id: int, truth: GroundTruth, objects: np.ndarray):
+        rows = np.flatnonzero(detections.image_id == image_id)
+        rows = rows[np.argsort(-detections.score[rows], kind="stable")]
+        names = dict(zip(truth.category_ids.tolist(), truth.category_names, strict=True))
+        self.boxes, self.scores = detections.bbox[rows].astype(float), detections.score[rows]
+        self.names = [names[int(category)] for category in detections.category_id[rows]]
+        self.object = _nearest(self.boxes, truth.bbox[objects].astype(float))
+        same_class = detections.category_id[rows] == truth.category_id[objects][self.object]
+        self.object = np.where(same_class, self.object, -1)
+        self.best = np.full(len(objects), NOWHERE)
+        for rank in reversed(range(len(rows))):
+            if self.object[rank] >= 0:
+                self.best[self.object[rank]] = rank
+        self.shown = min(len(rows), len(objects))
 
 
-def _draw(path: Path, image_id: int, ground_truth: GroundTruth, detections: Detections) -> str:
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    scale = SIDE / max(image.size)
-    image = image.resize([max(1, round(side * scale)) for side in image.size])
-    pen = ImageDraw.Draw(image)
-    true = np.flatnonzero((ground_truth.image_id == image_id) & ~ground_truth.is_crowd)
-    for row in true:
-        pen.rectangle(_corners(ground_truth.bbox[row] * scale), outline=TRUE, width=1)
-    found = np.flatnonzero(detections.image_id == image_id)
-    names = dict(zip(ground_truth.category_ids.tolist(), ground_truth.category_names, strict=True))
-    shown = found[np.argsort(-detections.score[found], kind="stable")][: len(true)]
-    for row in shown:
-        pen.rectangle(_corners(detections.bbox[row] * scale), outline=FOUND, width=2)
-    for row in shown:  # after all boxes, which would cross them out
-        left, top, *_ = _corners(detections.bbox[row] * scale)
-        label = f"{names[int(detections.category_id[row])]} {detections.score[row]:.2f}"
-        _write(pen, left, max(0, top - 12), label, image.width)
-    return _data_uri(image)
+def _nearest(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Index of the object of highest IoU for each box, -1 below `SAME_OBJECT`."""
+    if not len(boxes):
+        return np.zeros(0, int)
+    overlap = np.asarray(box_iou(boxes, objects, np.zeros(len(objects), np.uint8)))
+    return np.where(overlap.max(axis=1) >= SAME_OBJECT, overlap.argmax(axis=1), -1)
 
 
-def _write(pen: ImageDraw.ImageDraw, left: float, top: float, text: str, width: int) -> None:
-    font = ImageFont.load_default(size=10)
-    left = max(0, min(left, width - pen.textlength(text, font=font)))  # whole, also at the right edge
-    pen.rectangle(pen.textbbox((left, top), text, font=font), fill=FOUND)
-    pen.text((left, top), text, fill="black", font=font)
+def _detection(ranking: _Ranking, other: _Ranking | None, rank: int, scale: float) -> Box:
+    label = f"#{rank + 1} {ranking.names[rank]} {ranking.scores[rank]:.2f}"
+    owner = ranking.object[rank]
+    if other is None or owner < 0 or ranking.best[owner] != rank or other.best[owner] == rank:
+        return _box("found", ranking.boxes[rank], scale, label)
+    there = other.best[owner]
+    label += ", in the other run " + ("not found" if there == NOWHERE else f"#{there + 1}")
+    return _box("changed", ranking.boxes[rank], scale, label)
 
 
-def _corners(box: Sequence[float]) -> list[float]:
-    x, y, width, height = box
-    return [x, y, x + width, y + height]
+def _box(kind: str, bbox: np.ndarray, scale: float, label: str) -> Box:
+    return Box(kind, *(round(float(value) * scale, 1) for value in bbox), label)
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -1,303 +1,304 @@
-"""The page's figures. Names from data are escaped: Plotly reads labels as a kind of HTML."""
+"""The page's figures."""
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.colors import convert_to_RGB_255, hex_to_rgb, unconvert_from_RGB_255
-from plotly.subplots import make_subplots
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from corrloss.analysis.correlation import SWEEP, Positives
 from corrloss.analysis.tide import TIDE
-from corrloss.plan.runs import BASELINE, OPTION_NAMES
-from corrloss.report.results import FinishedRun, loss_label
+from corrloss.plan.runs import BASELINE
+from corrloss.report.comparisons import RHO, Comparison
+from corrloss.report.drawing import COLOURS, NARROW, Drawing, Key, new_figure, to_svg, tooltip
+from corrloss.report.results import FinishedRun
 from corrloss.report.soft_ranks import STRENGTHS, soft_rank
 
-# Of Okabe and Ito, told apart by colour-blind readers too.
-COLOURS = {
-    BASELINE: "#777777",
-    "pearson": "#0072B2",
-    "spearman": "#D55E00",
-    "spearman_exact": "#CC79A7",
-    "concordance": "#009E73",
-}
-OTHER = "#E69F00"
-PAPER = "black"
-SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "pentagon", "hexagon")
 BINS = 35
 LEFT_OUT = {"rho_img": "images", "rho_cls": "classes"}
-ORDERS = {"worst": "#D55E00", "actual": "#777777", "best": "#009E73"}
+ORDERS = {"worst": "spearman", "actual": "none", "best": "concordance"}  # with their colours
+COLUMN = 260  # CSS pixels of a panel that is one of many
 
 
-def forest(frame: pd.DataFrame, metric: str, interval: bool) -> go.Figure | None:
-    """Differences to the baseline as points, beside the published ones.
-
-    Args:
-        frame: A table.
-        metric: The headline metric whose delta is shown.
-        interval: Whether the table's interval and published figures are of this metric.
-
-    Returns:
-        The figure; None where the table has no delta.
-    """
-    rows = frame[frame[f"delta_{metric}"].notna()].iloc[::-1]
-    if rows.empty:
-        return None
-    names = [_row_name(row) for _, row in rows.iterrows()]
-    delta = rows[f"delta_{metric}"]
-    figure = _figure(130 + 28 * len(rows), xaxis_title=f"Δ{metric} to the baseline, points")
-    figure.add_scatter(
-        x=delta, y=names, mode="markers", name="measured",
-        marker={"color": [_colour(name) for name in rows["coefficient"]], "size": 9},
-        error_x=_error_bars(rows, delta) if interval else None,
-    )  # fmt: skip
-    paper = pd.to_numeric(rows.get("paper_delta", pd.Series(np.nan, rows.index)))
-    if interval and paper.notna().any():
-        marker = {"symbol": "diamond-open", "color": PAPER, "size": 10}
-        figure.add_scatter(x=paper, y=names, mode="markers", name="published", marker=marker)
-    figure.add_vline(x=0, line={"dash": "dot", "color": COLOURS[BASELINE]})
-    return figure.update_yaxes(type="category", categoryorder="array", categoryarray=names)
+def correlation_and_ap(comparisons: list[Comparison]) -> Drawing | None:
+    """AP against ρ_img and against ρ_cls: a line from each baseline to the same detector with the loss."""
+    panels = []
+    for name in RHO:
+        shown = [c for c in comparisons if name in c.rho and c.metric == "AP"]
+        if shown:
+            figure = new_figure(330)
+            axes = figure.subplots()
+            for comparison in shown:
+                _step(axes, comparison, name)
+            _label_baselines(axes, shown, name)
+            axes.set(xlabel=f"{_greek(name)} (Spearman, points)", ylabel="AP")
+            text = f"AP against {_greek(name)}, from each baseline to the same detector with the loss."
+            panels.append(to_svg(figure, f"correlation-{name}", text))
+    return Drawing(panels, coefficient_keys(comparisons)) if panels else None
 
 
-def _error_bars(rows: pd.DataFrame, delta: pd.Series) -> dict | None:
-    if not {"ci_low", "ci_high"} <= set(rows):
-        return None
-    return {
-        "color": PAPER,
-        "type": "data",
-        "array": rows["ci_high"] - delta,
-        "arrayminus": delta - rows["ci_low"],
-    }
+def _step(axes: Axes, comparison: Comparison, name: str) -> None:
+    base, own = comparison.rho[name]
+    base_ap, colour = comparison.value - comparison.delta, _colour(comparison.coefficient)
+    axes.plot([base, own], [base_ap, comparison.value], color=colour, linewidth=1)
+    points = ((base, base_ap, BASELINE, COLOURS[BASELINE]), (own, comparison.value, comparison.loss, colour))
+    for rho, ap, loss, shade in points:
+        (point,) = axes.plot([rho], [ap], "o", color=shade, markersize=4.5, markeredgewidth=0)
+        tooltip(point, f"{comparison.detector} · {loss}: {_greek(name)} {rho:.1f}, AP {ap:.1f}")
 
 
-def weight_curves(frame: pd.DataFrame, metric: str) -> dict[str, go.Figure]:
+def _label_baselines(axes: Axes, comparisons: list[Comparison], name: str) -> None:
+    baselines = {(c.detector, c.rho[name][0], c.value - c.delta) for c in comparisons}
+    for detector, rho, ap in sorted(baselines):
+        axes.annotate(
+            detector, (rho, ap), (-4, 0), textcoords="offset points", fontsize=6.5, ha="right", va="center"
+        )
+    axes.margins(x=0.2)
+
+
+def weight_curves(frame: pd.DataFrame, metric: str) -> dict[str, Drawing]:
     """A metric against λ, one figure a detector, the baseline at λ = 0."""
-    figures = {}
+    drawings = {}
     for detector, rows in frame.groupby("detector", sort=False):
-        figure = _figure(380, xaxis_title="λ", yaxis_title=metric)
-        base = rows[rows["coefficient"] == BASELINE]
-        for coefficient, points in rows[rows["coefficient"] != BASELINE].groupby("coefficient", sort=False):
+        figure = new_figure(250)
+        axes = figure.subplots()
+        base, others = rows[rows["coefficient"] == BASELINE], rows[rows["coefficient"] != BASELINE]
+        keys = []
+        for coefficient, points in others.groupby("coefficient", sort=False):
             line = pd.concat([base, points]).sort_values("weight")
-            figure.add_scatter(
-                x=line["weight"], y=line[metric], name=_plain(coefficient), marker_color=_colour(coefficient)
-            )
-        figures[detector] = figure
-    return figures
+            axes.plot(line["weight"], line[metric], "o-", color=_colour(coefficient), markersize=4)
+            keys.append(coefficient_key(coefficient, "line"))
+        axes.set(xlabel="λ", ylabel=metric)
+        drawings[detector] = Drawing([to_svg(figure, f"weight-{detector}", f"{metric} against λ")], keys)
+    return drawings
 
 
-def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positives]) -> go.Figure | None:
+def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positives]) -> Drawing | None:
     """How many positives have which score and IoU, a panel a run; the line is the mean score at an IoU.
 
     None where no run has any.
     """
-    stored = [positives(run) for run in runs]
-    if not any(len(found.score) for found in stored):
-        return None
-    titles = [f"{_plain(run.loss)}<br>ρ_img {_points(run.metric('rho_img'))}" for run in runs]
-    figure = make_subplots(1, len(runs), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
-    for column, found in enumerate(stored, start=1):
-        iou_edges, score_edges = np.linspace(found.min_iou, 1, BINS + 1), np.linspace(0, 1, BINS + 1)
-        iou = np.clip(found.iou.astype(float), found.min_iou, 1)  # float32 may stand a little outside
-        counts = np.histogram2d(found.score, iou, [score_edges, iou_edges])[0]
-        shown = np.log10(counts, out=np.full_like(counts, np.nan), where=counts > 0)
-        figure.add_heatmap(
-            x=_middles(iou_edges), y=_middles(score_edges), z=shown, customdata=counts, coloraxis="coloraxis",
-            hovertemplate="IoU %{x:.2f}, score %{y:.2f}: %{customdata} positives<extra></extra>",
-            row=1, col=column,
-        )  # fmt: skip
-        x, y = _mean_by_bin(iou, found.score, iou_edges)
-        figure.add_scatter(x=x, y=y, line_color="black", showlegend=False, row=1, col=column)
-    ticks = {"tickvals": [0, 1, 2, 3, 4, 5], "ticktext": ["1", "10", "100", "1k", "10k", "100k"]}
-    bar = {"title": "positives", **ticks}
-    figure.update_layout(_layout(430), coloraxis={"colorscale": "Viridis", "colorbar": bar})
-    figure.update_layout(margin_t=90)  # titles of two lines, below the buttons
-    figure.update_yaxes(range=[0, 1]).update_yaxes(title="score", col=1)
-    return figure.update_xaxes(title="IoU", range=[min(found.min_iou for found in stored), 1])
+    panels = []
+    for run in runs:
+        found = positives(run)
+        if len(found.score):
+            panels.append(_density_panel(run, found))
+    return Drawing(panels, [Key("mean score at an IoU", "ink", "line")]) if panels else None
 
 
-def _middles(edges: np.ndarray) -> np.ndarray:
-    return (edges[:-1] + edges[1:]) / 2
+def _density_panel(run: FinishedRun, found: Positives) -> str:
+    figure = new_figure(250, COLUMN)
+    axes = figure.subplots()
+    iou_edges, score_edges = np.linspace(found.min_iou, 1, BINS + 1), np.linspace(0, 1, BINS + 1)
+    iou = np.clip(found.iou.astype(float), found.min_iou, 1)  # float32 rounds slightly past the ends
+    counts = np.histogram2d(found.score, iou, [score_edges, iou_edges])[0]
+    shown = np.log10(counts, out=np.full_like(counts, np.nan), where=counts > 0)
+    extent = (found.min_iou, 1, 0, 1)
+    image = axes.imshow(
+        shown, origin="lower", extent=extent, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0,
+        vmax=max(1.0, np.log10(counts.max())),
+    )  # fmt: skip
+    figure.colorbar(image, ax=axes, ticks=MaxNLocator(4, integer=True), format=_power_of_ten)
+    axes.plot(*_mean_by_bin(iou, found.score, iou_edges), color=COLOURS["page"], linewidth=3)
+    axes.plot(*_mean_by_bin(iou, found.score, iou_edges), color=COLOURS["ink"])
+    axes.set(xlabel="IoU", ylabel="score", title=f"{run.loss}, ρ_img {_points(run.metric('rho_img'))}")
+    axes.grid(False)
+    text = f"Number of positives by IoU and score: {run.label}"
+    return to_svg(figure, f"density-{run.run.name}", text)
+
+
+def _power_of_ten(exponent: float, _position: int) -> str:
+    return f"{10**exponent:g}"
 
 
 def _mean_by_bin(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     counts = np.histogram(x, edges)[0]
     sums = np.histogram(x, edges, weights=y.astype(float))[0]
     filled = counts > 0
-    return _middles(edges)[filled], sums[filled] / counts[filled]
+    middles = (edges[:-1] + edges[1:]) / 2
+    return middles[filled], sums[filled] / counts[filled]
 
 
-def correlation_and_ap(runs: list[FinishedRun]) -> go.Figure | None:
-    """AP against ρ_img and against ρ_cls: a point a run; colour is the loss, shape the detector."""
-    measures = [name for name in ("rho_img", "rho_cls") if any(_known(run.metric(name)) for run in runs)]
-    if not measures:
-        return None
-    figure = make_subplots(1, len(measures), shared_yaxes=True, horizontal_spacing=0.04)
-    detectors = list(dict.fromkeys(run.run.detector for run in runs))
-    for column, name in enumerate(measures, start=1):
-        for position, detector in enumerate(detectors):
-            own = [run for run in runs if run.run.detector == detector and _known(run.metric(name))]
-            marker = {
-                "color": [_colour(run.run.coefficient) for run in own],
-                "symbol": SYMBOLS[position % len(SYMBOLS)],
-                "size": 10,
-            }
-            figure.add_scatter(
-                x=[run.metric(name) for run in own], y=[run.metric("AP") for run in own], mode="markers",
-                marker=marker, name=_plain(detector), legendgroup=detector, showlegend=column == 1,
-                text=[_plain(run.label) for run in own], hovertemplate="%{text}<br>%{x:.1f}, AP %{y:.1f}",
-                row=1, col=column,
-            )  # fmt: skip
-        figure.update_xaxes(title=f"{name.replace('rho', 'ρ')} (Spearman, points)", col=column)
-    return figure.update_layout(_layout(430)).update_yaxes(title="AP", col=1)
-
-
-def thresholds(runs: list[FinishedRun]) -> go.Figure | None:
+def thresholds(runs: list[FinishedRun]) -> Drawing | None:
     """ρ_img and ρ_cls against the IoU from which a detection is a positive: a line a run."""
-    points = {name: [f"{name}_at_{threshold}" for threshold in SWEEP] for name in ("rho_img", "rho_cls")}
-    own = [run for run in runs if any(_known(run.metric(at)) for names in points.values() for at in names)]
+    points = {name: [f"{name}_at_{threshold}" for threshold in SWEEP] for name in RHO}
+    own = [run for run in runs if any(known(run.metric(at)) for names in points.values() for at in names)]
     if not own:
         return None
-    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
-    for run, colour in zip(own, _shades(own), strict=True):
-        for column, (name, measured) in enumerate(points.items(), start=1):
+    panels = []
+    for name, measured in points.items():
+        figure = new_figure(250)
+        axes = figure.subplots()
+        for run, colour in zip(own, _shades(own), strict=True):
+            values = [_number(run.metric(at)) for at in measured]
+            (line,) = axes.plot(SWEEP, values, "o-", color=colour, markersize=4)
             left_out = [run.metric(at.replace("_at_", "_left_out_at_")) for at in measured]
-            figure.add_scatter(
-                x=SWEEP, y=[run.metric(at) for at in measured], mode="lines+markers",
-                name=_plain(f"{run.loss} · seed {run.run.seed}"), legendgroup=run.run.name,
-                showlegend=column == 1, marker_color=colour, customdata=left_out,
-                hovertemplate=f"%{{y:.1f}}, {LEFT_OUT[name]} left out: %{{customdata}}", row=1, col=column,
-            )  # fmt: skip
-            figure.update_xaxes(title=f"IoU of a positive, for {name.replace('rho', 'ρ')}", col=column)
-    return figure.update_layout(_layout(380)).update_yaxes(title="ρ (Spearman, points)", col=1)
+            tooltip(line, f"{run.label}; {LEFT_OUT[name]} left out at each IoU: {left_out}")
+        axes.set(xlabel="IoU of a positive", ylabel=f"{_greek(name)} (points)")
+        text = f"{_greek(name)} against the IoU from which a detection is a positive"
+        panels.append(to_svg(figure, f"threshold-{name}-{own[0].run.name}", text))
+    return Drawing(panels, _run_keys(own))
 
 
-def bounds(runs: list[FinishedRun], name: str) -> go.Figure | None:
-    """AP as it is, and with the scores of the positives dealt out worst and best.
+def bounds(runs: list[FinishedRun], name: str) -> Drawing | None:
+    """AP as it is, and with the scores of the positives reassigned in the worst and in the best order.
 
     Args:
         runs: Finished runs.
         name: ``img`` (before post-processing) or ``cls`` (after it).
     """
-    own = [run for run in runs if _known(run.metric(f"bound_{name}_best_AP"))]
+    in_order = [run for group in by_detector(runs).values() for run in group]
+    own = [run for run in in_order if known(run.metric(f"bound_{name}_best_AP"))]
     if not own:
         return None
-    names = [_plain(run.label) for run in own]
-    figure = _figure(130 + 42 * len(own), barmode="group", xaxis_title="AP")
-    for order, colour in ORDERS.items():
-        metric = "AP" if order == "actual" else f"bound_{name}_{order}_AP"
-        figure.add_bar(
-            x=[run.metric(metric) for run in own], y=names, name=order, orientation="h", marker_color=colour
-        )
-    figure.update_layout(legend_traceorder="reversed")
-    return figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1])
+    figure = new_figure(60 + 19 * len(own), NARROW * 1.2)
+    axes = figure.subplots()
+    for row, run in enumerate(own):
+        points = {
+            order: _number(run.metric("AP" if order == "actual" else f"bound_{name}_{order}_AP"))
+            for order in ORDERS
+        }
+        axes.plot(list(points.values()), [row] * len(points), color=COLOURS["line"], linewidth=3)
+        for order, ap in points.items():
+            (point,) = axes.plot([ap], [row], "o", color=COLOURS[ORDERS[order]], markersize=4.5)
+            tooltip(point, f"{run.label}: AP {ap:.1f}, {order} order")
+    axes.set(xlabel="AP", ylim=(len(own) - 0.4, -0.6))
+    axes.set_yticks(range(len(own)), [run.label for run in own], fontsize=7)
+    keys = [Key(f"{order} order", colour) for order, colour in ORDERS.items()]
+    return Drawing([to_svg(figure, f"bounds-{name}", "AP with other orders of the scores")], keys)
 
 
-def tide(runs: list[FinishedRun]) -> go.Figure | None:
+def tide(runs: list[FinishedRun]) -> Drawing | None:
     """What each of TIDE's error types costs, a bar a run."""
-    own = [run for run in runs if any(_known(run.metric(f"tide_{kind}")) for kind in TIDE)]
+    own = [run for run in runs if any(known(run.metric(f"tide_{kind}")) for kind in TIDE)]
     if not own:
         return None
-    figure = _figure(380, barmode="group", yaxis_title="cost in AP50, points")
-    for run, colour in zip(own, _shades(own), strict=True):
-        costs = [run.metric(f"tide_{kind}") for kind in TIDE]
-        name = _plain(f"{run.loss} · seed {run.run.seed}")
-        figure.add_bar(x=list(TIDE), y=costs, name=name, marker_color=colour)
-    return figure
+    figure = new_figure(250, NARROW * 1.4)
+    axes = figure.subplots()
+    width, places = 0.8 / len(own), np.arange(len(TIDE))
+    for number, (run, colour) in enumerate(zip(own, _shades(own), strict=True)):
+        costs = [_number(run.metric(f"tide_{kind}")) for kind in TIDE]
+        axes.bar(places + (number + 0.5) * width - 0.4, costs, width, color=colour)
+    axes.set(ylabel="cost in AP50, points")
+    axes.set_xticks(places, list(TIDE))
+    text = "Cost of each type of error"
+    return Drawing([to_svg(figure, f"tide-{own[0].run.name}", text)], _run_keys(own))
 
 
-def training(runs: list[FinishedRun]) -> go.Figure:
+def training(runs: list[FinishedRun]) -> Drawing:
     """The whole loss of several trainings."""
-    figure = _figure(380, xaxis_title="iteration", yaxis_title="loss", yaxis_type="log")
+    figure = new_figure(250)
+    axes = figure.subplots()
     for run, colour in zip(runs, _shades(runs), strict=True):
-        _curve(figure, run, "loss", _plain(f"{run.loss} · seed {run.run.seed}"), {"color": colour})
-    return figure
+        axes.plot(*_curve(run, "loss"), color=colour)
+    axes.set(xlabel="iteration", ylabel="loss", yscale="log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter("{x:g}")  # the default is a formula, which the page does not typeset
+    return Drawing([to_svg(figure, f"training-{runs[0].run.name}", "Loss against iteration")], _run_keys(runs))
 
 
-def loss_terms(run: FinishedRun) -> go.Figure | None:
+def loss_terms(run: FinishedRun) -> Drawing | None:
     """Each term of one training's loss; None where it left no curve."""
     terms = dict.fromkeys(name for point in run.curve for name in point if name != "iteration")
     if not terms:
         return None
-    figure = _figure(300, xaxis_title="iteration", yaxis_title="loss")
-    for name in terms:
-        _curve(figure, run, name, _plain(name), {"width": 3 if name == "loss" else 1.5})
-    return figure
+    figure = new_figure(220)
+    axes = figure.subplots()
+    keys = []
+    for number, name in enumerate(terms):
+        axes.plot(*_curve(run, name), color=f"C{number}", linewidth=2.5 if name == "loss" else 1.2)
+        keys.append(Key(name, to_hex(f"C{number}"), "line"))
+    axes.set(xlabel="iteration", ylabel="loss")
+    return Drawing([to_svg(figure, f"terms-{run.run.name}", f"Terms of the loss: {run.label}")], keys)
 
 
-def _curve(figure: go.Figure, run: FinishedRun, term: str, name: str, line: dict) -> None:
+def _curve(run: FinishedRun, term: str) -> tuple[list[float], list[float]]:
+    """Iterations and values of a loss term, without a last stretch that is too short for a mean.
+
+    Each point is a mean over a stretch of iterations. The last stretch may be of one iteration, whose loss
+    jumps; it is left out where it is shorter than half of the stretch before.
+    """
     points = [point for point in run.curve if term in point]
-    x, y = ([point[key] for point in points] for key in ("iteration", term))
-    figure.add_scatter(x=x, y=y, mode="lines", name=name, line=line)
+    if len(points) > 2:
+        last, usual = (points[i]["iteration"] - points[i - 1]["iteration"] for i in (-1, -2))
+        points = points[:-1] if last < usual / 2 else points
+    return [point["iteration"] for point in points], [point[term] for point in points]
 
 
-def soft_ranks(scores: np.ndarray, correlation: dict[str, float]) -> go.Figure:
+def soft_ranks(scores: np.ndarray, correlation: dict[str, float]) -> Drawing:
     """Soft ranks of some scores at several strengths, named with the coefficient that they give.
 
     Args:
         scores: (n,), in [0, 1].
         correlation: From :func:`corrloss.report.soft_ranks.correlations`.
     """
-    figure = _figure(420, xaxis_title="score", yaxis_title="soft rank")
+    figure = new_figure(300)
+    axes = figure.subplots()
     ascending = np.sort(scores.astype(float))
-    for strength in STRENGTHS:
+    keys = []
+    for number, strength in enumerate(STRENGTHS):
         name = f"strength {strength:g}"
-        ranks = soft_rank(ascending, strength)
-        figure.add_scatter(
-            x=ascending, y=ranks, mode="lines+markers", name=f"{name}: ρ = {correlation[name]:.4f}"
-        )
-    return figure
+        axes.plot(ascending, soft_rank(ascending, strength), "o-", color=f"C{number}", markersize=2.5)
+        keys.append(Key(f"{name}: ρ = {correlation[name]:.4f}", to_hex(f"C{number}"), "line"))
+    axes.set(xlabel="score", ylabel="soft rank")
+    return Drawing([to_svg(figure, "soft-ranks", "Soft rank against score at several strengths")], keys)
 
 
-def _figure(height: int, **layout: object) -> go.Figure:
-    return go.Figure(layout={**_layout(height), **layout})
+def coefficient_key(coefficient: str, mark: str = "dot") -> Key:
+    """The legend's entry of a coefficient."""
+    label = "baseline" if coefficient == BASELINE else coefficient
+    return Key(label, coefficient if coefficient in COLOURS else "other", mark)
 
 
-def _layout(height: int) -> dict:
-    return {
-        "template": "plotly_white",
-        "height": height,
-        "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
-        "showlegend": True,
-    }
+def coefficient_keys(comparisons: Iterable[Comparison]) -> list[Key]:
+    """The legend of a figure whose colours are coefficients, the baseline first."""
+    return [coefficient_key(name) for name in dict.fromkeys([BASELINE, *(c.coefficient for c in comparisons)])]
 
 
-def _row_name(row: pd.Series) -> str:
-    options = {name: row[name] for name in OPTION_NAMES if name in row}
-    return _plain(f"{row['detector']} · {loss_label(row['coefficient'], row['weight'], options)}")
+def _run_keys(runs: list[FinishedRun]) -> list[Key]:
+    several = len({run.run.seed for run in runs}) > 1
+    labels = [f"{run.loss} · seed {run.run.seed}" if several else run.loss for run in runs]
+    return [Key(label, colour, "line") for label, colour in zip(labels, _shades(runs), strict=True)]
+
 
 
 def _colour(coefficient: str) -> str:
-    return COLOURS.get(coefficient, OTHER)
+    return COLOURS.get(coefficient, COLOURS["other"])
 
 
 def _shades(runs: list[FinishedRun]) -> list[str]:
-    """The colour of each run's loss, paler the more runs with the same coefficient stand before it."""
+    """The colour of each run's loss, paler the more runs with the same coefficient come before it."""
     seen = Counter()
     shades = []
     for run in runs:
         paler = 1 - 0.75 ** seen[run.run.coefficient]
         seen[run.run.coefficient] += 1
-        channels = np.array(unconvert_from_RGB_255(hex_to_rgb(_colour(run.run.coefficient))))
-        mixed = convert_to_RGB_255(tuple(channels + paler * (1 - channels)))
-        shades.append("rgb({}, {}, {})".format(*mixed))
+        channels = np.array(to_rgb(_colour(run.run.coefficient)))
+        shades.append(to_hex(channels + paler * (1 - channels)))
     return shades
 
 
-def _plain(text: str) -> str:
-    return html.escape(str(text), quote=False)
+def _greek(name: str) -> str:
+    return name.replace("rho", "ρ")
 
 
-def _known(value: float | None) -> bool:
+def known(value: float | None) -> bool:
+    """Whether a figure is known."""
     return value is not None and not pd.isna(value)
 
 
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
 def _points(value: float | None) -> str:
-    return f"{value:.1f}" if _known(value) else "unknown"
+    return f"{value:.1f}" if known(value) else "unknown"
 
 
 def by_detector(runs: Iterable[FinishedRun]) -> dict[str, list[FinishedRun]]:

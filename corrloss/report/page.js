@@ -1,27 +1,13 @@
 "use strict";
 
-// A figure is drawn when it is first seen: Plotly cannot measure what is hidden.
-function draw(figure) {
-  const place = figure.querySelector("div");
-  const closed = figure.hidden || figure.closest("details:not([open])");
-  if (closed || place.classList.contains("js-plotly-plot")) return;
-  const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
-  Plotly.newPlot(place, data, layout, { responsive: true, displaylogo: false });
-}
-
-function drawAll(part) {
-  part.querySelectorAll("figure.plot").forEach(draw);
-}
-
-function choose(event) {
-  const panel = event.target.closest(".panel");
+// Of the figures of a panel with a chooser one is shown.
+function choose(panel, chosen) {
   panel.querySelectorAll("figure.plot").forEach((figure, index) => {
-    figure.hidden = index !== Number(event.target.value);
+    figure.hidden = index !== chosen;
   });
-  drawAll(panel);
 }
 
-// Numbers as numbers, text as text, empty cells last whichever way.
+// Numbers as numbers, text as text, empty cells last in either order.
 function compare(one, other, sign) {
   if (one === "" || other === "") return (one === "") - (other === "");
   const difference = Number(one) - Number(other);
@@ -50,8 +36,10 @@ function on(selector, event, handler) {
   document.querySelectorAll(selector).forEach((element) => element.addEventListener(event, handler));
 }
 
-on(".chooser", "change", choose);
+document.querySelectorAll(".chooser").forEach((select) => {
+  const panel = select.closest(".panel");
+  select.addEventListener("change", () => choose(panel, Number(select.value)));
+  choose(panel, 0);
+});
 on(".filter", "change", filter);
 on("th button", "click", sort);
-on("details", "toggle", (event) => drawAll(event.target));
-drawAll(document);

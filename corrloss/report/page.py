@@ -6,44 +6,37 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jinja2
-import plotly.io
-from jinja2.utils import htmlsafe_json_dumps
-from plotly.offline import get_plotlyjs
 
+from corrloss.coco.reading import Detections, load_detections
 from corrloss.report import figures
-from corrloss.report.examples import Example, examples
+from corrloss.report.comparisons import Comparison, Count, compare, count, sentences
+from corrloss.report.drawing import page_style
+from corrloss.report.examples import Photograph, Picture, photographs, pictures
+from corrloss.report.forest import forest
 from corrloss.report.panels import Panel, make_panels
 from corrloss.report.results import DataSet, FinishedRun, MadeTable
-from corrloss.tables.render import NOT_EVIDENCE, as_text
+from corrloss.report.table_views import TableView, table_view
+from corrloss.report.terms import TERMS
+from corrloss.tables.render import NOT_EVIDENCE
 
 HERE = Path(__file__).parent
-SHOWN_EMPTY = ("detector", "coefficient")  # what tables are filtered by
 
 
 @dataclass(frozen=True)
-class ShownTable:
-    """A table as text, with what to sort its cells by.
+class Answer:
+    """What the page opens with."""
 
-    Attributes:
-        title: Heading.
-        columns: Names.
-        rows: Cells as ``(text, value to sort by)``.
-        choices: Values to filter by, of ``detector`` and ``coefficient``.
-        forest: Its deltas as a figure, one a headline metric.
-    """
-
-    title: str
-    columns: list[str]
-    rows: list[list[tuple[str, str]]]
-    choices: dict[str, list[str]]
     forest: Panel
+    counts: list[Count]
+    sentences: list[str]
 
 
 @dataclass(frozen=True)
-class ShownRun:
+class RunView:
     """A run's own section; ``failed`` is why its training failed, and empty if it did not."""
 
     label: str
@@ -52,10 +45,16 @@ class ShownRun:
     record: str
     metrics: list[tuple[str, str]]
     curve: Panel
-    examples: list[Example]
+    examples: list[list[Picture]]
 
 
-def render(scale: str, tables: list[MadeTable], runs: list[FinishedRun], data: dict[str, DataSet]) -> str:
+def render(
+    scale: str,
+    tables: list[MadeTable],
+    runs: list[FinishedRun],
+    data: dict[str, DataSet],
+    project: str | None = None,
+) -> str:
     """The whole page as HTML.
 
     Args:
@@ -63,10 +62,34 @@ def render(scale: str, tables: list[MadeTable], runs: list[FinishedRun], data: d
         tables: From :func:`corrloss.report.results.load_tables`.
         runs: From :func:`corrloss.report.results.load_runs`.
         data: The data set of each run, by name.
+        project: Path of the project's root relative to the page, for links to its README and docs; None for
+            no such links.
 
     Raises:
         DetectionsError: A run's positives or detections are damaged.
     """
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    shown = {name: photographs(name, one) for name, one in data.items()}
+    comparisons = compare(tables, runs)
+    with page_style():
+        return _template().render(
+            scale=scale,
+            project=project,
+            warning=NOT_EVIDENCE.get(scale),
+            answer=_answer(scale, comparisons),
+            tables=[table_view(table) for table in tables],
+            panels=make_panels(tables, runs, data, comparisons),
+            photographs=[photograph for of_data in shown.values() for photograph in of_data],
+            runs=_run_views(runs, data, shown),
+            terms=TERMS,
+            commits=sorted({str(run.record.get("commit", "unknown")) for run in runs}),
+            style=(HERE / "page.css").read_text(encoding="utf-8"),
+            script=script,
+            script_hash=_hash(script),
+        )
+
+
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -74,59 +97,50 @@ def render(scale: str, tables: list[MadeTable], runs: list[FinishedRun], data: d
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["as_json"] = lambda figure: htmlsafe_json_dumps(figure, dumps=plotly.io.to_json)
-    environment.tests["with_subplots"] = lambda figure: len(list(figure.select_xaxes())) > 1
-    # Whole, or the browser's hash of it would differ: a script that is none of these does not run.
-    scripts = [get_plotlyjs(), (HERE / "page.js").read_text(encoding="utf-8")]
-    return environment.get_template("page.html.j2").render(
-        scale=scale,
-        warning=NOT_EVIDENCE.get(scale),
-        tables=[_shown_table(table) for table in tables],
-        panels=make_panels(tables, runs, data),
-        runs=[_shown_run(number, run, data[run.run.dataset]) for number, run in enumerate(runs)],
-        commits=sorted({str(run.record.get("commit", "unknown")) for run in runs}),
-        style=(HERE / "page.css").read_text(encoding="utf-8"),
-        scripts=scripts,
-        hashes=[_hash(script) for script in scripts],
-    )
+    return environment.get_template("page.html.j2")
 
 
 def _hash(script: str) -> str:
+    """For the page's policy: a browser runs no script with another hash."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _shown_table(table: MadeTable) -> ShownTable:
-    text = as_text(table.frame)
-    text = text[[name for name in text if text[name].any() or name in SHOWN_EMPTY]]
-    frame = table.frame[list(text)]
-    rows = [
-        [(text.iat[row, column], _sort_by(frame.iat[row, column])) for column in range(frame.shape[1])]
-        for row in range(len(frame))
-    ]
-    headlines = table.plan.headlines
-    forests = {name: figures.forest(table.frame, name, interval=name == headlines[-1]) for name in headlines}
+def _answer(scale: str, comparisons: list[Comparison]) -> Answer:
     panel = Panel(
-        f"forest-{table.plan.name}",
-        "Difference to the baseline",
-        "Point: measured, with its 95% interval where one is known. Diamond: published.",
-        forests,
-        "No difference is known yet.",
+        "forest", "Gain of every detector", "", {"all": forest(comparisons, "forest")}, "No gain is known yet."
     )
-    choices = {name: list(dict.fromkeys(text[name])) for name in ("detector", "coefficient")}
-    return ShownTable(table.plan.title, list(frame), rows, choices, panel)
+    return Answer(panel, count(comparisons), sentences(scale, comparisons))
 
 
-def _sort_by(value: object) -> str:
-    return "" if value is None or value != value else str(value)  # NaN is unlike itself
+def _run_views(
+    runs: list[FinishedRun], data: dict[str, DataSet], shown: dict[str, list[Photograph]]
+) -> list[RunView]:
+    finished = {run.run: run for run in runs if not run.failed}
+
+    @cache
+    def detections(key: object) -> Detections:
+        run = finished[key]
+        return load_detections(run.folder.detections(), data[run.run.dataset].ground_truth)
+
+    views = []
+    for number, run in enumerate(runs):
+        pair = {}
+        if not run.failed and run.run.baseline in finished:
+            pair["without the loss"] = detections(run.run.baseline)
+        if not run.failed and not run.run.is_baseline:
+            pair[f"with the loss: {run.loss}"] = detections(run.run)
+        truth = data[run.run.dataset].ground_truth
+        examples = [pictures(photograph, truth, pair) for photograph in shown[run.run.dataset]] if pair else []
+        views.append(_run_view(number, run, examples))
+    return views
 
 
-def _shown_run(number: int, run: FinishedRun, data: DataSet) -> ShownRun:
+def _run_view(number: int, run: FinishedRun, examples: list[list[Picture]]) -> RunView:
     metrics = [
         (name, "" if value is None else f"{value:.4g}") for name, value in run.record["metrics"].items()
     ]
     others = {name: value for name, value in run.record.items() if name != "metrics"}
     curve = Panel(f"terms-{number}", "Terms of the loss", "", {"all": figures.loss_terms(run)})
     record = json.dumps(others, indent=1, ensure_ascii=False)
-    drawn = [] if run.failed else examples(run.folder, data)
-    return ShownRun(run.label, run.failed or "", run.run.name, record, metrics, curve, drawn)
+    return RunView(run.label, run.failed or "", run.run.name, record, metrics, curve, examples)

@@ -1,46 +1,48 @@
-"""The figures of all runs together, each with what to see in it."""
+"""The figures of all runs together, each with a text that says what it shows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-import plotly.graph_objects as go
 
 from corrloss.analysis.correlation import POSITIVE_IOU, Positives, load_positives
 from corrloss.report import figures
+from corrloss.report.comparisons import Comparison
+from corrloss.report.drawing import Drawing
 from corrloss.report.results import DataSet, FinishedRun, MadeTable
 from corrloss.report.soft_ranks import correlations
 
 MOST_SCORES = 300  # of one image in the figure of soft ranks
 CORRELATION = (
-    "What the loss is to raise (ρ_img before, ρ_cls after post-processing) against what it is for. A point "
-    "is a run; its colour is the loss: grey none, orange spearman, green concordance, blue pearson."
+    "The loss is made to raise ρ (ρ_img before, ρ_cls after post-processing) in order to raise AP. Each line "
+    "leads from a baseline (grey) to the same detector with the loss (colour): to the right ρ rose, upwards "
+    "AP rose."
 )
 DENSITY = (
-    "Positives before post-processing: detections that overlap an object of their class. Where scores follow "
-    "IoUs the black line, the mean score at an IoU, climbs. Left without the loss, right with it."
+    "Positives before post-processing, by IoU and score; bright cells hold many. Where scores follow IoUs "
+    "the black line, the mean score at an IoU, rises. Baseline first, then with the loss; the first seed."
 )
 BOUNDS = (
-    "AP with the same boxes and classes, if the scores of the positives were dealt out so that the best box "
-    "has the highest score, or the lowest."
+    "AP of the same boxes and classes after the scores of the positives are reassigned: the highest score to "
+    "the box of highest IoU (best order), or to the box of lowest IoU (worst order)."
 )
 THRESHOLDS = (
-    "The paper does not say from which IoU a detection is a positive; the suite's is 0.5. A higher one "
-    "narrows the range of IoUs, and with it what can correlate; images and classes with fewer than two "
-    "positives are left out, and counted in the table threshold."
+    "The paper does not state from which IoU a detection is a positive; here it is 0.5. A higher threshold "
+    "narrows the range of IoUs and with it the possible correlation. Images and classes with fewer than two "
+    "positives are left out; the table “threshold” counts them."
 )
-TIDE = "How much AP50 each of TIDE's error types costs."
+TIDE = "Points of AP50 that each of TIDE's types of error costs."
 TRAINING = (
-    "Mean loss over equal stretches of each training. With Correlation Loss its own term is in it: compare "
-    "shapes and not heights."
+    "Mean loss over equal stretches of each training. Correlation Loss adds a term of its own, so compare "
+    "shapes, not heights."
 )
 SOFT_RANKS = (
-    "Spearman's coefficient is Pearson's of ranks, and the released code ranks softly with a strength of 1: "
-    "scores and IoUs in [0, 1] lie closer together than that, so all are pooled into one block, their soft "
-    "ranks are the values themselves plus a constant, and the released Spearman loss is the Pearson loss. "
-    "For {n} positives of one image ({label}) the one gives {released:.4f} and the other {pearson:.4f}; "
-    "ordinary ranks give {ranks:.4f}, which soft ranks approach as the strength tends to 0."
+    "Spearman's coefficient is Pearson's coefficient of ranks. The released code uses soft ranks of strength "
+    "1. Scores and IoUs lie in [0, 1], closer together than 1, so their soft ranks are the values themselves "
+    "plus a constant: the released Spearman loss is the Pearson loss. For {n} positives of one image ({label}) "
+    "released Spearman gives {released:.4f}, Pearson {pearson:.4f} and Spearman of ordinary ranks {ranks:.4f}. "
+    "Soft ranks approach ordinary ranks as the strength approaches 0."
 )
 
 
@@ -51,30 +53,36 @@ class Panel:
     Attributes:
         id: Name for links.
         title: Heading.
-        text: What to see in it.
+        text: What it shows.
         figures: By the name to choose them by; None for what could not be drawn.
-        missing: What to say where there is no figure.
+        missing: Shown where there is no figure.
     """
 
     id: str
     title: str
     text: str
-    figures: dict[str, go.Figure | None] = field(default_factory=dict)
+    figures: dict[str, Drawing | None] = field(default_factory=dict)
     missing: str = "The finished runs hold nothing to show here."
 
     @property
-    def drawn(self) -> dict[str, go.Figure]:
-        """The figures that there are."""
+    def drawn(self) -> dict[str, Drawing]:
+        """The figures that could be drawn."""
         return {name: figure for name, figure in self.figures.items() if figure is not None}
 
 
-def make_panels(tables: list[MadeTable], runs: list[FinishedRun], data: dict[str, DataSet]) -> list[Panel]:
+def make_panels(
+    tables: list[MadeTable],
+    runs: list[FinishedRun],
+    data: dict[str, DataSet],
+    comparisons: list[Comparison],
+) -> list[Panel]:
     """All panels, in the order of the page.
 
     Args:
         tables: Tables; that of the loss's weight has a panel of its own.
         runs: Finished runs; of those whose training failed the training alone is shown.
         data: The data set of each run, by name.
+        comparisons: From :func:`corrloss.report.comparisons.compare`.
 
     Raises:
         DetectionsError: The positives of a run are damaged.
@@ -86,15 +94,16 @@ def make_panels(tables: list[MadeTable], runs: list[FinishedRun], data: dict[str
         "before post-processing, within images": figures.bounds(runs, "img"),
         "after it, within classes": figures.bounds(runs, "cls"),
     }
+    correlation = figures.correlation_and_ap(comparisons)
     tide = {name: figures.tide(own) for name, own in detectors.items()}
     thresholds = {name: figures.thresholds(own) for name, own in detectors.items()}
     return [
-        Panel("correlation", "Correlation and AP", CORRELATION, {"all": figures.correlation_and_ap(runs)}),
+        Panel("correlation", "Correlation and AP", CORRELATION, {"all": correlation}),
         _density(detectors, data),
         Panel("thresholds", "Correlation and the IoU of a positive", THRESHOLDS, thresholds),
-        Panel("bounds", "Bounds", BOUNDS, bounds),
+        Panel("bounds", "AP at the best and the worst order of scores", BOUNDS, bounds),
         *(_weight(table) for table in tables if table.plan.name == "weight"),
-        Panel("tide", "Kinds of error", TIDE, tide),
+        Panel("tide", "Types of error", TIDE, tide),
         Panel("training", "Training", TRAINING, training),
         _soft_ranks(runs, data),
     ]
@@ -112,14 +121,12 @@ def _density(detectors: dict[str, list[FinishedRun]], data: dict[str, DataSet]) 
 
     shown = {}
     for name, runs in detectors.items():
-        own = {run.run: run for run in runs if run.folder.positives.exists()}
-        for key, run in own.items():
-            baseline = own.get(key.baseline)
-            if not key.is_baseline:
-                title = f"{name} · {run.loss} · seed {key.seed}"
-                shown[title] = figures.density([baseline, run] if baseline else [run], positives)
-        if own and all(key.is_baseline for key in own):
-            shown[name] = figures.density(list(own.values())[:1], positives)
+        first_seeds: dict[str, FinishedRun] = {}
+        for run in sorted(runs, key=lambda run: run.run.seed):
+            if run.folder.positives.exists():
+                first_seeds.setdefault(run.loss, run)
+        order = dict.fromkeys(run.loss for run in runs)
+        shown[name] = figures.density([first_seeds[loss] for loss in order if loss in first_seeds], positives)
     return Panel("density", "Score and IoU of positives", DENSITY, shown)
 
 
@@ -138,7 +145,7 @@ def _soft_ranks(runs: list[FinishedRun], data: dict[str, DataSet]) -> Panel:
 def _positives_of_one_image(
     runs: list[FinishedRun], data: dict[str, DataSet]
 ) -> tuple[str, np.ndarray, np.ndarray] | None:
-    """Scores and IoUs of the image with the most positives, of the first run that has any that vary."""
+    """Label, scores and IoUs of the image with the most positives, of the first run whose values vary."""
     for run in runs:
         if not run.folder.positives.exists():
             continue

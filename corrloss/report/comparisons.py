@@ -1,0 +1,206 @@
+"""Each detector with the loss beside the same detector without it: what the page's first figure and counts say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import pandas as pd
+
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, readable
+from corrloss.report.results import FinishedRun, MadeTable, loss_label
+from corrloss.tables.render import NOT_EVIDENCE
+
+RHO = ("rho_img", "rho_cls")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A detector trained with the loss, compared with its baseline; means over seeds, in points.
+
+    Attributes:
+        dataset: Name of the data set.
+        detector: Name of the detector.
+        coefficient: Coefficient of the loss.
+        weight: λ of the loss, as text.
+        loss: Coefficient, weight and options.
+        metric: ``AP`` or ``mask_AP``.
+        headline: Whether it is the metric that the table is about: masks where there are masks.
+        value: The metric with the loss.
+        delta: The metric minus that of the baseline.
+        interval: 95% interval of `delta`; None where it is unknown.
+        n_seeds: Trainings that `value` is the mean of. With one seed the interval is over images alone.
+        published: The gain that the paper reports; None where it is unknown.
+        verdict: How the table compares the two; empty where it does not.
+        rho: ``(baseline, with the loss)`` of each of `RHO` that was measured.
+    """
+
+    dataset: str
+    detector: str
+    coefficient: str
+    weight: str
+    loss: str
+    metric: str
+    headline: bool
+    value: float
+    delta: float
+    interval: tuple[float, float] | None
+    n_seeds: int
+    published: float | None
+    verdict: str
+    rho: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Detector and loss."""
+        return f"{self.detector} · {self.loss}"
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval is known and does not contain 0."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+
+def compare(tables: list[MadeTable], runs: list[FinishedRun]) -> list[Comparison]:
+    """One comparison a detector, coefficient and headline metric, in the order of the tables.
+
+    Of several weights or options of one coefficient the first is taken, and main tables come first; of
+    several rows with the same loss the one with the most seeds.
+
+    Args:
+        tables: Tables, main ones first.
+        runs: Finished runs, for their ρ.
+    """
+    rho = _mean_rho(runs)
+    chosen: dict[tuple[str, ...], Comparison] = {}
+    for found in (row for table in tables for row in _rows(table, rho)):
+        key = (found.dataset, found.detector, found.metric, found.coefficient)
+        before = chosen.setdefault(key, found)
+        if found.loss == before.loss and found.n_seeds > before.n_seeds:
+            chosen[key] = found
+    return _side_by_side(list(chosen.values()))
+
+
+def _side_by_side(comparisons: list[Comparison]) -> list[Comparison]:
+    """Those of one detector and metric in sequence, masks before boxes; otherwise in their order."""
+    detectors = list(dict.fromkeys((c.dataset, c.detector) for c in comparisons))
+    return sorted(
+        comparisons, key=lambda c: (detectors.index((c.dataset, c.detector)), c.metric != "mask_AP")
+    )
+
+
+def _rows(table: MadeTable, rho: dict[tuple, dict[str, float]]) -> Iterator[Comparison]:
+    dataset = table.plan.runs[0].dataset
+    for _, row in table.frame.iterrows():
+        options = {name: row[name] for name in OPTION_NAMES if name in row}
+        loss = loss_label(row["coefficient"], row["weight"], options)
+        base, own = (rho.get((dataset, row["detector"], name), {}) for name in (BASELINE, loss))
+        for metric in table.plan.headlines:
+            if loss != BASELINE and pd.notna(row[f"delta_{metric}"]):
+                headline = metric == table.plan.headlines[-1]  # the one of the published figures
+                published = row.get("paper_delta") if headline else None
+                yield Comparison(
+                    dataset, row["detector"], row["coefficient"], readable(row["weight"]), loss, metric,
+                    headline, row[metric], row[f"delta_{metric}"], interval(row, metric, table), int(row["n_seeds"]),
+                    published if pd.notna(published) else None,
+                    str(row.get("verdict", "")) if headline else "",
+                    {name: (base[name], own[name]) for name in RHO if name in base and name in own},
+                )  # fmt: skip
+
+
+def interval(row: pd.Series, metric: str, table: MadeTable) -> tuple[float, float] | None:
+    """The 95% interval of a headline metric's delta in one row of a table; None where it is unknown."""
+    suffix = "" if metric == table.plan.headlines[-1] else f"_{metric}"
+    bounds = tuple(row.get(f"{name}{suffix}") for name in ("ci_low", "ci_high"))
+    return None if any(pd.isna(bound) for bound in bounds) else bounds
+
+
+def _mean_rho(runs: list[FinishedRun]) -> dict[tuple, dict[str, float]]:
+    """Mean over seeds of each of `RHO`, by data set, detector and loss; of seeds that have a baseline."""
+    finished = {run.run: run for run in runs if not run.failed}
+    groups: dict[tuple, list[FinishedRun]] = {}
+    for run in finished.values():
+        if run.run.baseline in finished:
+            groups.setdefault((run.run.dataset, run.run.detector, run.loss), []).append(run)
+    means = {}
+    for key, group in groups.items():
+        values = {name: [run.metric(name) for run in group] for name in RHO}
+        means[key] = {name: fmean(of) for name, of in values.items() if None not in of}
+    return means
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many of some comparisons rose.
+
+    Attributes:
+        name: What is counted.
+        rose: Comparisons in which it did.
+        total: All comparisons in which it was measured.
+    """
+
+    name: str
+    rose: int
+    total: int
+
+
+def count(comparisons: list[Comparison]) -> list[Count]:
+    """The counts at the top of the page, of headline metrics."""
+    comparisons = [c for c in comparisons if c.headline]
+    rho = {name: [c.rho[name] for c in comparisons if name in c.rho] for name in RHO}
+    known = [c for c in comparisons if c.interval is not None]
+    return [
+        *(
+            Count(f"{name.replace('rho', 'ρ')} rose", sum(own > base for base, own in pairs), len(pairs))
+            for name, pairs in rho.items()
+        ),
+        Count("AP rose", sum(c.delta > 0 for c in comparisons), len(comparisons)),
+        Count("AP rose, interval above 0", sum(c.significant and c.delta > 0 for c in known), len(known)),
+        Count("AP fell, interval below 0", sum(c.significant and c.delta < 0 for c in known), len(known)),
+    ]
+
+
+def sentences(scale: str, comparisons: list[Comparison]) -> list[str]:
+    """What was compared, what the intervals cover, and what follows for the paper."""
+    if not comparisons:
+        return ["No detector is finished with and without the loss yet."]
+    comparisons = [c for c in comparisons if c.headline]
+    detectors = {(c.dataset, c.detector) for c in comparisons}
+    return [
+        f"{len(comparisons)} comparisons of {len(detectors)} detectors, each trained with and without "
+        f"Correlation Loss from the same seeds: {_seeds(comparisons)}.",
+        _meaning_of_intervals(comparisons),
+        _evidence(scale, comparisons),
+    ]
+
+
+def _seeds(comparisons: Iterable[Comparison]) -> str:
+    seeds = sorted({c.n_seeds for c in comparisons})
+    if seeds == [1]:
+        return "one seed each"
+    return f"{seeds[0]} seeds each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds each"
+
+
+def _meaning_of_intervals(comparisons: list[Comparison]) -> str:
+    if all(c.n_seeds == 1 for c in comparisons):
+        return (
+            "Every interval is over images and holds for this pair of trained models only: another seed gives "
+            "another pair, and the gain of the method needs several seeds."
+        )
+    return (
+        "Solid intervals are over images and seeds; dashed ones are of one seed, over images, and hold for "
+        "that pair of trained models only."
+    )
+
+
+def _evidence(scale: str, comparisons: list[Comparison]) -> str:
+    if scale in NOT_EVIDENCE:
+        return (
+            f"At scale {scale} these counts say whether the pipeline works, not whether the paper's gains are "
+            "real; published gains are shown for orientation."
+        )
+    verdicts = Counter(c.verdict for c in comparisons if c.verdict)
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
+    return f"Compared with the published gains: {counts or 'no verdict'}."

@@ -1,0 +1,108 @@
+"""Tables as the page shows them: the gain first, columns that fit, all others on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from corrloss.analysis.verdict import NOT_COMPARABLE
+from corrloss.plan.runs import OPTION_NAMES
+from corrloss.report.comparisons import interval
+from corrloss.report.results import MadeTable
+from corrloss.tables.render import as_text
+
+FILTERS = ("detector", "coefficient")
+HEADINGS = {"weight": "λ", "n_seeds": "seeds", "paper_delta": "published Δ", "paper_AP": "published AP"}
+THIS_PAIR_ONLY = "95% over images, this pair only"
+ALWAYS, WIDE, ON_DEMAND = "always", "wide", "on-demand"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        heading: Its name for people.
+        when: ``always``, ``wide`` (on pages wider than a phone's) or ``on-demand``.
+        cells: As ``(text, value to sort by)``.
+    """
+
+    heading: str
+    when: str
+    cells: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table as text, with what to sort its cells by.
+
+    Attributes:
+        name: Name of its file.
+        title: Heading.
+        question: What the table answers.
+        columns: Its columns, in order.
+        choices: Values to filter by, of each of `FILTERS`.
+    """
+
+    name: str
+    title: str
+    question: str
+    columns: list[Column]
+    choices: dict[str, list[str]]
+
+    @property
+    def rows(self) -> list[list[tuple[Column, str, str]]]:
+        """Cells of each row: column, text, value to sort by."""
+        return [
+            [(column, *cell) for column, cell in zip(self.columns, cells, strict=True)]
+            for cells in zip(*(column.cells for column in self.columns), strict=True)
+        ]
+
+
+def table_view(table: MadeTable) -> TableView:
+    """Arrange a table: variant, gains with intervals, metrics; columns that are empty throughout are left out."""
+    text = as_text(table.frame)
+    columns = [_column(table, text, name, when) for name, when in _arranged(table).items()]
+    columns = [column for column in columns if column.heading in FILTERS or any(t for t, _ in column.cells)]
+    choices = {name: list(dict.fromkeys(text[name])) for name in FILTERS}
+    return TableView(table.plan.name, table.plan.title, table.plan.question, columns, choices)
+
+
+def _arranged(table: MadeTable) -> dict[str, str]:
+    """The names of the columns in the order of the page, each with when it is shown."""
+    headlines = table.plan.headlines[::-1]  # masks first
+    options = [name for name in OPTION_NAMES if name in table.frame]
+    first = [*FILTERS, "weight", *options, *(name for h in headlines for name in (f"delta_{h}", f"interval {h}"))]
+    metrics = sorted(table.plan.metrics, key=lambda name: (name not in headlines, _is_box(name, headlines)))
+    judged = "verdict" in table.frame and (table.frame["verdict"] != NOT_COMPARABLE).any()
+    second = ["n_seeds", "paper_delta", *metrics, *(["verdict"] if judged else [])]
+    arranged = dict.fromkeys(first, ALWAYS) | dict.fromkeys(second, WIDE)
+    rest = [name for name in table.frame if name not in arranged and not name.startswith(("ci_low", "ci_high"))]
+    return arranged | dict.fromkeys(rest, ON_DEMAND)
+
+
+def _is_box(name: str, headlines: tuple[str, ...]) -> bool:
+    """Whether a metric is of boxes in a table that has masks, where masks come first."""
+    return headlines[0].startswith("mask_") and not name.startswith("mask_")
+
+
+def _column(table: MadeTable, text: pd.DataFrame, name: str, when: str) -> Column:
+    if name.startswith("interval "):
+        return _interval_column(table, name.removeprefix("interval "), when)
+    if name not in text:
+        return Column(name, when, [("", "")] * len(text))
+    values = ("" if value is None or value != value else str(value) for value in table.frame[name])
+    heading = HEADINGS.get(name, name.replace("delta_", "Δ").replace("mask_", "mask ").replace("rho_", "ρ_"))
+    return Column(heading, when, list(zip(text[name], values, strict=True)))
+
+
+def _interval_column(table: MadeTable, metric: str, when: str) -> Column:
+    one_seed = bool((table.frame["n_seeds"] <= 1).all())
+    cells = []
+    for _, row in table.frame.iterrows():
+        bounds = interval(row, metric, table)
+        text = f"{bounds[0]:+.1f} … {bounds[1]:+.1f}" if bounds else ""
+        text += " (one seed)" if bounds and row["n_seeds"] == 1 and not one_seed else ""
+        cells.append((text, str(bounds[0]) if bounds else ""))
+    return Column(THIS_PAIR_ONLY if one_seed else "95% interval", when, cells)
