@@ -1,4 +1,4 @@
-"""Each detector with the loss beside the same detector without it: what the page's first figure and counts say."""
+"""Each detector with the loss compared with the same detector without it, for the page's first figure."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def _rows(table: MadeTable, rho: dict[tuple, dict[str, float]]) -> Iterator[Comp
                 published = row.get("paper_delta") if headline else None
                 yield Comparison(
                     dataset, row["detector"], row["coefficient"], readable(row["weight"]), loss, metric,
-                    headline, row[metric], row[f"delta_{metric}"], interval(row, metric, table), int(row["n_seeds"]),
-                    published if pd.notna(published) else None,
+                    headline, row[metric], row[f"delta_{metric}"], interval(row, metric, table),
+                    int(row["n_seeds"]), published if pd.notna(published) else None,
                     str(row.get("verdict", "")) if headline else "",
                     {name: (base[name], own[name]) for name in RHO if name in base and name in own},
                 )  # fmt: skip
@@ -186,8 +186,8 @@ def _seeds(comparisons: Iterable[Comparison]) -> str:
 def _meaning_of_intervals(comparisons: list[Comparison]) -> str:
     if all(c.n_seeds == 1 for c in comparisons):
         return (
-            "Every interval is over images and holds for this pair of trained models only: another seed gives "
-            "another pair, and the gain of the method needs several seeds."
+            "Every interval is over images and holds for this pair of trained models only: another seed "
+            "gives another pair of models, and to measure the method takes several."
         )
     return (
         "Solid intervals are over images and seeds; dashed ones are of one seed, over images, and hold for "
@@ -198,8 +198,8 @@ def _meaning_of_intervals(comparisons: list[Comparison]) -> str:
 def _evidence(scale: str, comparisons: list[Comparison]) -> str:
     if scale in NOT_EVIDENCE:
         return (
-            f"At scale {scale} these counts say whether the pipeline works, not whether the paper's gains are "
-            "real; published gains are shown for orientation."
+            f"At scale {scale} these counts show that the pipeline works; they are no evidence about the "
+            "paper, whose gains are shown for orientation."
         )
     verdicts = Counter(c.verdict for c in comparisons if c.verdict)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())

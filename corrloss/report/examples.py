@@ -95,9 +95,7 @@ def photographs(name: str, data: DataSet, count: int = EXAMPLES) -> list[Photogr
     return found
 
 
-def pictures(
-    photograph: Photograph, ground_truth: GroundTruth, runs: dict[str, Detections]
-) -> list[Picture]:
+def pictures(photograph: Photograph, ground_truth: GroundTruth, runs: dict[str, Detections]) -> list[Picture]:
     """The detections of one run, or of a run and its baseline, on one photograph.
 
     Of an image with k annotated objects the k highest scores are drawn, so that no threshold decides how
@@ -110,7 +108,8 @@ def pictures(
         runs: One or two runs' detections, by title.
     """
     objects = np.flatnonzero((ground_truth.image_id == photograph.image_id) & ~ground_truth.is_crowd)
-    rankings = [_Ranking(detections, photograph.image_id, ground_truth, objects) for detections in runs.values()]
+    image_id = photograph.image_id
+    rankings = [_Ranking(found, image_id, ground_truth, objects) for found in runs.values()]
     drawn = []
     for number, (title, ranking) in enumerate(zip(runs, rankings, strict=True)):
         other = rankings[1 - number] if len(rankings) == 2 else None

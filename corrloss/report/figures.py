@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from corrloss.analysis.correlation import SWEEP, Positives
@@ -92,7 +92,7 @@ def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positive
     return Drawing(panels, [Key("mean score at an IoU", "ink", "line")]) if panels else None
 
 
-def _density_panel(run: FinishedRun, found: Positives) -> str:
+def _density_panel(run: FinishedRun, found: Positives) -> Markup:
     figure = new_figure(250, COLUMN)
     axes = figure.subplots()
     iou_edges, score_edges = np.linspace(found.min_iou, 1, BINS + 1), np.linspace(0, 1, BINS + 1)
@@ -200,7 +200,8 @@ def training(runs: list[FinishedRun]) -> Drawing:
     axes.set(xlabel="iteration", ylabel="loss", yscale="log")
     for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         set_formatter("{x:g}")  # the default is a formula, which the page does not typeset
-    return Drawing([to_svg(figure, f"training-{runs[0].run.name}", "Loss against iteration")], _run_keys(runs))
+    panel = to_svg(figure, f"training-{runs[0].run.name}", "Loss against iteration")
+    return Drawing([panel], _run_keys(runs))
 
 
 def loss_terms(run: FinishedRun) -> Drawing | None:
@@ -258,14 +259,14 @@ def coefficient_key(coefficient: str, mark: str = "dot") -> Key:
 
 def coefficient_keys(comparisons: Iterable[Comparison]) -> list[Key]:
     """The legend of a figure whose colours are coefficients, the baseline first."""
-    return [coefficient_key(name) for name in dict.fromkeys([BASELINE, *(c.coefficient for c in comparisons)])]
+    names = dict.fromkeys([BASELINE, *(c.coefficient for c in comparisons)])
+    return [coefficient_key(name) for name in names]
 
 
 def _run_keys(runs: list[FinishedRun]) -> list[Key]:
     several = len({run.run.seed for run in runs}) > 1
     labels = [f"{run.loss} · seed {run.run.seed}" if several else run.loss for run in runs]
     return [Key(label, colour, "line") for label, colour in zip(labels, _shades(runs), strict=True)]
-
 
 
 def _colour(coefficient: str) -> str:

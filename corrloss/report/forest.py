@@ -72,7 +72,9 @@ def _draw(axes: Axes, comparison: Comparison, place: float) -> None:
             linestyle=(0, (2, 1)) if one_seed else "-", linewidth=1.2 if one_seed else 2.2,
         )  # fmt: skip
     filling = COLOURS["page"] if one_seed else colour
-    (point,) = axes.plot([comparison.delta], [place], "o", color=colour, markerfacecolor=filling, markersize=5)
+    (point,) = axes.plot(
+        [comparison.delta], [place], "o", color=colour, markerfacecolor=filling, markersize=5
+    )
     tooltip(point, describe(comparison))
     if comparison.published is not None:
         (diamond,) = axes.plot(

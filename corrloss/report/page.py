@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 
 from corrloss.coco.reading import Detections, load_detections
+from corrloss.plan.runs import Run
 from corrloss.report import figures
 from corrloss.report.comparisons import Comparison, Count, compare, count, sentences
 from corrloss.report.drawing import page_style
@@ -19,7 +20,7 @@ from corrloss.report.examples import Photograph, Picture, photographs, pictures
 from corrloss.report.forest import forest
 from corrloss.report.panels import Panel, make_panels
 from corrloss.report.results import DataSet, FinishedRun, MadeTable
-from corrloss.report.table_views import TableView, table_view
+from corrloss.report.table_views import table_view
 from corrloss.report.terms import TERMS
 from corrloss.tables.render import NOT_EVIDENCE
 
@@ -107,9 +108,8 @@ def _hash(script: str) -> str:
 
 
 def _answer(scale: str, comparisons: list[Comparison]) -> Answer:
-    panel = Panel(
-        "forest", "Gain of every detector", "", {"all": forest(comparisons, "forest")}, "No gain is known yet."
-    )
+    drawing = {"all": forest(comparisons, "forest")}
+    panel = Panel("forest", "Gain of every detector", "", drawing, "No gain is known yet.")
     return Answer(panel, count(comparisons), sentences(scale, comparisons))
 
 
@@ -119,19 +119,20 @@ def _run_views(
     finished = {run.run: run for run in runs if not run.failed}
 
     @cache
-    def detections(key: object) -> Detections:
+    def detections(key: Run) -> Detections:
         run = finished[key]
         return load_detections(run.folder.detections(), data[run.run.dataset].ground_truth)
 
+    def pair(run: FinishedRun) -> dict[str, Detections]:
+        titles = {run.run.baseline: "without the loss"} | {run.run: f"with the loss: {run.loss}"}
+        if run.run.is_baseline:
+            titles = {run.run: "without the loss"}
+        return {title: detections(key) for key, title in titles.items() if key in finished}
+
     views = []
     for number, run in enumerate(runs):
-        pair = {}
-        if not run.failed and run.run.baseline in finished:
-            pair["without the loss"] = detections(run.run.baseline)
-        if not run.failed and not run.run.is_baseline:
-            pair[f"with the loss: {run.loss}"] = detections(run.run)
-        truth = data[run.run.dataset].ground_truth
-        examples = [pictures(photograph, truth, pair) for photograph in shown[run.run.dataset]] if pair else []
+        truth, images = data[run.run.dataset].ground_truth, [] if run.failed else shown[run.run.dataset]
+        examples = [pictures(photograph, truth, pair(run)) for photograph in images]
         views.append(_run_view(number, run, examples))
     return views
 

@@ -39,10 +39,10 @@ TRAINING = (
 )
 SOFT_RANKS = (
     "Spearman's coefficient is Pearson's coefficient of ranks. The released code uses soft ranks of strength "
-    "1. Scores and IoUs lie in [0, 1], closer together than 1, so their soft ranks are the values themselves "
-    "plus a constant: the released Spearman loss is the Pearson loss. For {n} positives of one image ({label}) "
-    "released Spearman gives {released:.4f}, Pearson {pearson:.4f} and Spearman of ordinary ranks {ranks:.4f}. "
-    "Soft ranks approach ordinary ranks as the strength approaches 0."
+    "1. Scores and IoUs lie in [0, 1], closer together than 1, so their soft ranks are the values "
+    "themselves plus a constant: the released Spearman loss is the Pearson loss. For {n} positives of one "
+    "image ({label}) released Spearman gives {released:.4f}, Pearson {pearson:.4f} and Spearman of ordinary "
+    "ranks {ranks:.4f}. Soft ranks approach ordinary ranks as the strength approaches 0."
 )
 
 

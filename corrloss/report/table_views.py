@@ -61,7 +61,7 @@ class TableView:
 
 
 def table_view(table: MadeTable) -> TableView:
-    """Arrange a table: variant, gains with intervals, metrics; columns that are empty throughout are left out."""
+    """Arrange a table: variant, gains with intervals, metrics; columns without any entry are left out."""
     text = as_text(table.frame)
     columns = [_column(table, text, name, when) for name, when in _arranged(table).items()]
     columns = [column for column in columns if column.heading in FILTERS or any(t for t, _ in column.cells)]
@@ -73,13 +73,13 @@ def _arranged(table: MadeTable) -> dict[str, str]:
     """The names of the columns in the order of the page, each with when it is shown."""
     headlines = table.plan.headlines[::-1]  # masks first
     options = [name for name in OPTION_NAMES if name in table.frame]
-    first = [*FILTERS, "weight", *options, *(name for h in headlines for name in (f"delta_{h}", f"interval {h}"))]
+    gains = [name for metric in headlines for name in (f"delta_{metric}", f"interval {metric}")]
     metrics = sorted(table.plan.metrics, key=lambda name: (name not in headlines, _is_box(name, headlines)))
     judged = "verdict" in table.frame and (table.frame["verdict"] != NOT_COMPARABLE).any()
     second = ["n_seeds", "paper_delta", *metrics, *(["verdict"] if judged else [])]
-    arranged = dict.fromkeys(first, ALWAYS) | dict.fromkeys(second, WIDE)
-    rest = [name for name in table.frame if name not in arranged and not name.startswith(("ci_low", "ci_high"))]
-    return arranged | dict.fromkeys(rest, ON_DEMAND)
+    arranged = dict.fromkeys([*FILTERS, "weight", *options, *gains], ALWAYS) | dict.fromkeys(second, WIDE)
+    arranged |= {name: ON_DEMAND for name in table.frame if name not in arranged}
+    return {name: when for name, when in arranged.items() if not name.startswith(("ci_low", "ci_high"))}
 
 
 def _is_box(name: str, headlines: tuple[str, ...]) -> bool:
