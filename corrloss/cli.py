@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -327,7 +328,8 @@ def report(pairs: Pairs = None, root: Root = HERE) -> None:
     finished = load_runs(settings.runs_csv, settings.results)
     names = sorted({run.run.dataset for run in finished})
     data = {name: load_data_set(settings.data_root, settings.dataset(name)) for name in names}
-    write_text(settings.out / "report.html", render(settings.scale, tables, finished, data))
+    project = Path(os.path.relpath(root, settings.out)).as_posix()
+    write_text(settings.out / "report.html", render(settings.scale, tables, finished, data, project))
 
 
 @command

@@ -157,7 +157,7 @@ def bounds(runs: list[FinishedRun], name: str) -> Drawing | None:
     own = [run for run in in_order if known(run.metric(f"bound_{name}_best_AP"))]
     if not own:
         return None
-    figure = new_figure(60 + 19 * len(own), NARROW * 1.2)
+    figure = new_figure(60 + 19 * len(own), NARROW * 1.2, long_labels=True)
     axes = figure.subplots()
     for row, run in enumerate(own):
         points = {

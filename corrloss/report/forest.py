@@ -38,7 +38,7 @@ def forest(comparisons: list[Comparison], name: str) -> Drawing | None:
 def _panel(comparisons: list[Comparison], width: int, name: str) -> Markup:
     places = _places(comparisons)
     height = max(places.values()) + 1
-    figure = new_figure(AXIS + ROW * height, width)
+    figure = new_figure(AXIS + ROW * height, width, long_labels=True)
     axes = figure.subplots()
     for comparison, place in zip(comparisons, places.values(), strict=True):
         _draw(axes, comparison, place)
