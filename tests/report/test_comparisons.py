@@ -4,9 +4,9 @@ from corrloss.report.comparisons import Comparison, compare, count, sentences
 from corrloss.report.forest import ONE_SEED, PUBLISHED, SEVERAL_SEEDS, forest
 
 ATSS = Comparison(
-    dataset="coco", detector="atss", coefficient="concordance", weight="0.2", loss="concordance 0.2", metric="AP",
-    headline=True, value=40.0, delta=1.0, interval=(0.5, 1.5), n_seeds=1, published=1.1, verdict="reproduced",
-    rho={"rho_img": (27.0, 31.0), "rho_cls": (40.0, 39.0)},
+    dataset="coco", detector="atss", coefficient="concordance", weight="0.2", loss="concordance 0.2",
+    metric="AP", headline=True, value=40.0, delta=1.0, interval=(0.5, 1.5), n_seeds=1, published=1.1,
+    verdict="reproduced", rho={"rho_img": (27.0, 31.0), "rho_cls": (40.0, 39.0)},
 )  # fmt: skip
 COMPARISONS = [
     ATSS,

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,9 @@ def scene(project):
 
 def detections(truth, rows, scores):
     columns = {"image_id": truth.image_id[rows], "category_id": truth.category_id[rows]}
-    return Detections(**columns, bbox=truth.bbox[rows], score=np.array(scores))
+    return Detections(
+        Path("detections.bbox.json"), "bbox", **columns, bbox=truth.bbox[rows], score=np.array(scores)
+    )
 
 
 def test_boxes_whose_rank_differs_between_the_runs_are_marked(scene):

@@ -24,4 +24,4 @@ rule report:
         settings=command_settings,
         tables=MATRIX.main_tables,
     shell:
-        "logged {log:q} corrloss report {params.settings}"
+        "logged {log:q} corrloss report {params.settings} && echo report: {output:q}"
