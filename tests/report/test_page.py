@@ -103,9 +103,9 @@ def test_each_run_has_its_record_and_the_same_images_with_and_without_the_loss(s
     titles = [line.strip() for line in seen.text.splitlines()]
     assert titles.count("without the loss") == 6 * 4
     assert sum(title.startswith("with the loss: ") for title in titles) == 4 * 4
-    images = {a["id"]: a["href"] for tag, a in seen.elements if tag == "image" and "id" in a}
-    photographs = {name: href for name, href in images.items() if name.startswith("image-mini_coco-")}
-    assert len(photographs) == 4  # each once, however many runs are drawn on it
+    images = [attributes for tag, attributes in seen.elements if tag == "image" and "href" in attributes]
+    photographs = {attributes["id"]: attributes["href"] for attributes in images}
+    assert len(images) == len(photographs) == 4  # each once, however many runs are drawn on it
     for source in photographs.values():
         kind, _, content = source.partition(",")
         assert kind == "data:image/jpeg;base64" and base64.b64decode(content).startswith(b"\xff\xd8")
