@@ -76,8 +76,9 @@ class Key:
 
     @property
     def css(self) -> str:
-        """The colour for CSS."""
-        return f"var(--{self.colour})" if self.colour in COLOURS else self.colour
+        """The colour for CSS, a variable where the drawing has one, too."""
+        names = {colour: name for name, colour in COLOURS.items()} | {name: name for name in COLOURS}
+        return f"var(--{names[self.colour]})" if self.colour in names else self.colour
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def new_figure(height: float, width: float = NARROW, long_labels: bool = False) 
     size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
     if long_labels:
         return Figure(figsize=size, layout="constrained")
-    margins = {"left": 52 / width, "right": 1 - 12 / width, "bottom": 44 / height, "top": 1 - 22 / height}
+    margins = {"left": 62 / width, "right": 1 - 12 / width, "bottom": 54 / height, "top": 1 - 20 / height}
     return Figure(figsize=size, subplotpars=SubplotParams(**margins))
 
 

@@ -157,7 +157,7 @@ def bounds(runs: list[FinishedRun], name: str) -> Drawing | None:
     own = [run for run in in_order if known(run.metric(f"bound_{name}_best_AP"))]
     if not own:
         return None
-    figure = new_figure(60 + 19 * len(own), NARROW * 1.2, long_labels=True)
+    figure = new_figure(60 + 19 * len(own), NARROW, long_labels=True)
     axes = figure.subplots()
     for row, run in enumerate(own):
         points = {
@@ -169,7 +169,9 @@ def bounds(runs: list[FinishedRun], name: str) -> Drawing | None:
             (point,) = axes.plot([ap], [row], "o", color=COLOURS[ORDERS[order]], markersize=4.5)
             tooltip(point, f"{run.label}: AP {ap:.1f}, {order} order")
     axes.set(xlabel="AP", ylim=(len(own) - 0.4, -0.6))
-    axes.set_yticks(range(len(own)), [run.label for run in own], fontsize=7)
+    seeds = {run.run.seed for run in own}
+    names = [run.label if len(seeds) > 1 else f"{run.run.detector} · {run.loss}" for run in own]
+    axes.set_yticks(range(len(own)), names, fontsize=7.5)
     keys = [Key(f"{order} order", colour) for order, colour in ORDERS.items()]
     return Drawing([to_svg(figure, f"bounds-{name}", "AP with other orders of the scores")], keys)
 
