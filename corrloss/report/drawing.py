@@ -13,7 +13,6 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.gridspec import SubplotParams
 
 PIXELS_PER_INCH = 96
 NARROW = 360  # CSS pixels: fits a phone of 400
@@ -115,8 +114,10 @@ def new_figure(height: float, width: float = NARROW, long_labels: bool = False) 
     size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
     if long_labels:
         return Figure(figsize=size, layout="constrained")
-    margins = {"left": 62 / width, "right": 1 - 12 / width, "bottom": 54 / height, "top": 1 - 20 / height}
-    return Figure(figsize=size, subplotpars=SubplotParams(**margins))
+    margins = {"left": 58 / width, "right": 1 - 12 / width, "bottom": 46 / height, "top": 1 - 20 / height}
+    figure = Figure(figsize=size)
+    figure.subplots_adjust(**margins)
+    return figure
 
 
 def tooltip(artist: Artist, text: str) -> None:
