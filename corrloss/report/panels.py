@@ -21,7 +21,7 @@ CORRELATION = (
 )
 DENSITY = (
     "Positives before post-processing, by IoU and score; bright cells hold many. Where scores follow IoUs "
-    "the black line, the mean score at an IoU, rises. Baseline first, then with the loss; the first seed."
+    "the line, the mean score at an IoU, rises. Baseline first, then with the loss; the first seed."
 )
 BOUNDS = (
     "AP of the same boxes and classes after the scores of the positives are reassigned: the highest score to "
