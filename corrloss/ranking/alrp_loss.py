@@ -14,9 +14,11 @@ from torch.autograd.function import once_differentiable
 from corrloss.ranking.inputs import find_positives, lift_half
 from corrloss.ranking.steps import check_options, make_steps, step_at_zero
 
-# Below this many false positives there is no negative to hand the error to: the update of that positive is
-# dropped, as in the paper's released code. At delta = 0 the count is a whole number and only 0 is below.
+# A positive with fewer false positives than this has no negative to share its error with, and gets no update,
+# as in the paper's released code. At delta = 0 the count is an integer, and only 0 is below.
 MIN_FALSE_POSITIVES = 1e-5
+#: Which positives count as ranked above another one in the localisation component.
+LOCALISATION_ORDERS = ("smooth", "hard")
 
 
 class ALRPErrors(NamedTuple):
@@ -32,6 +34,7 @@ def alrp_loss(
     localisation_errors: Tensor,
     delta: float = 1.0,
     form: str = "bucketed",
+    localisation_order: str = "smooth",
 ) -> ALRPErrors:
     r"""The average LRP error over the positives, split into its two components.
 
@@ -46,21 +49,24 @@ def alrp_loss(
     The mean of the first term is the classification component (AP Loss without interpolation), of the
     others the localisation component. Their gradients:
 
-    - to ``logits``, through the classification component alone: the target of i is the error it keeps when
-      it is ranked first, :math:`E(i) / rank(i)`; what exceeds it,
-      :math:`(N_{FP}(i) + \sum_{k \ne i} H(x_{ik}) E(k)) / rank(i)`, pushes i up and the negatives above i
-      down, in proportion to :math:`H(x_{ij})`. The two sum to zero. A poorly localised positive above i
-      thus raises i's update;
+    - to ``logits``, through the classification component alone: the target error of i is its error when it is
+      ranked first, :math:`E(i) / rank(i)`. The difference,
+      :math:`(N_{FP}(i) + \sum_{k \ne i} H(x_{ik}) E(k)) / rank(i)`, is the update of i (upwards) and, in
+      proportion to :math:`H(x_{ij})`, of the negatives above i (downwards). The updates sum to zero. A
+      poorly localised positive above i increases the update of i;
     - to ``localisation_errors``, through the localisation component alone, with the ranks held constant.
 
     Args:
         logits: (N,) float16, bfloat16, float32 or float64; larger ranks higher.
         targets: (N,) of any real dtype: > 0 positive, 0 negative, < 0 ignored.
-        localisation_errors: (P,) floating point, >= 0, one for each positive in the order in which the
-            positives stand in ``targets``. In the paper :math:`(1 - IoU) / (1 - 0.5)`, or with GIoU
+        localisation_errors: (P,) floating point, >= 0, one for each positive in the order of ``targets``. In
+            the paper :math:`(1 - IoU) / (1 - 0.5)`, or with GIoU
             :math:`(1 - GIoU) / 2 / (1 - 0.5) = 1 - GIoU`.
         delta: half-width of the step in logits; 1 in the paper; 0 is the exact step.
         form: ``"bucketed"`` or, for checks, ``"pairwise"``: the same numbers in O(P N) memory.
+        localisation_order: ``"smooth"`` sums the localisation errors of the other positives with H, as in the
+            equation; ``"hard"`` sums those of the positives with larger logits, still divided by the smooth
+            rank, as in the paper's released code. The two are equal at ``delta = 0`` without ties.
 
     Returns:
         The two components, each in the dtype of its input (float32 for half precision). Without positives
@@ -77,6 +83,7 @@ def alrp_loss(
     [0.1667, 0.2]
     """
     check_options(delta, form)
+    check_localisation_order(localisation_order)
     wrong = ~((localisation_errors >= 0) & torch.isfinite(localisation_errors))
     what = "localisation error that is negative or not finite"
     index = find_positives("ALRPLoss", logits, targets, also_wrong={what: wrong})
@@ -84,7 +91,14 @@ def alrp_loss(
     logits, localisation_errors = lift_half(logits), lift_half(localisation_errors)
     if len(index) == 0:
         return ALRPErrors((logits * 0).sum(), localisation_errors.sum())
-    return ALRPErrors(*_ALRPLoss.apply(logits, localisation_errors, targets == 0, index, delta, form))
+    options = (delta, form, localisation_order)
+    return ALRPErrors(*_ALRPLoss.apply(logits, localisation_errors, targets == 0, index, *options))
+
+
+def check_localisation_order(order: str) -> None:
+    """Raise ValueError unless ``order`` is one of :data:`LOCALISATION_ORDERS`."""
+    if order not in LOCALISATION_ORDERS:
+        raise ValueError(f"localisation_order must be one of {', '.join(LOCALISATION_ORDERS)}; got {order!r}")
 
 
 def _check_errors(errors: Tensor, positives: int, device: torch.device) -> None:
@@ -104,23 +118,26 @@ class _ALRPLoss(Function):
     """Both components, the update of the logits and the derivative of the localisation component."""
 
     @staticmethod
-    def forward(ctx, logits, localisation_errors, negative, index, delta, form):
+    def forward(ctx, logits, localisation_errors, negative, index, delta, form, localisation_order):
         wide, negative = logits.double(), negative.double()
         positive, errors = wide[index], localisation_errors.double()
-        others_only = 1 - step_at_zero(delta)  # makes a positive count itself in full
+        itself = 1 - step_at_zero(delta)  # a positive counts in full in its own rank
         steps = make_steps(positive, delta, form)
         located, located_positive = steps.locate(wide), steps.locate(positive)
         false_positives = steps.sum_above(located, negative)
-        among = steps.sum_above(located_positive, torch.ones_like(positive)) + others_only
+        among = steps.sum_above(located_positive, torch.ones_like(positive)) + itself
         rank = among + false_positives
-        errors_above = steps.sum_above(located_positive, errors) + others_only * errors  # own error included
+        errors_above = steps.sum_above(located_positive, errors) + itself * errors
 
         update = (false_positives + errors_above - errors) / rank
         update = torch.where(false_positives > MIN_FALSE_POSITIVES, update, 0)
         share = update / false_positives.clamp(min=MIN_FALSE_POSITIVES)
         to_logits = steps.spread(located, share) * negative
         to_logits.index_copy_(0, index, -update)
-        to_errors = steps.spread(located_positive, 1 / rank) + others_only / rank
+        if localisation_order == "hard":
+            errors_above, to_errors = _hard_order_sums(positive, errors, 1 / rank)
+        else:
+            to_errors = steps.spread(located_positive, 1 / rank) + itself / rank
 
         number = len(index)
         ctx.save_for_backward(
@@ -133,7 +150,20 @@ class _ALRPLoss(Function):
     @once_differentiable
     def backward(ctx, grad_classification, grad_localisation):
         to_logits, to_errors = ctx.saved_tensors
-        return grad_classification * to_logits, grad_localisation * to_errors, None, None, None, None
+        return grad_classification * to_logits, grad_localisation * to_errors, None, None, None, None, None
+
+
+def _hard_order_sums(positive: Tensor, errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two sums over the exact order of the (P,) logits ``positive``, each (P,).
+
+    The first is, for each positive, the sum of the errors of itself and of all positives ranked above it; the
+    second the sum of the weights of itself and of all positives ranked below it. The order of equal logits is
+    that of ``argsort``.
+    """
+    order = positive.argsort(stable=True)  # ascending
+    above = torch.empty_like(errors).index_copy_(0, order, errors[order].flip(0).cumsum(0).flip(0))
+    below = torch.empty_like(weights).index_copy_(0, order, weights[order].cumsum(0))
+    return above, below
 
 
 class ALRPLoss(nn.Module):
@@ -142,13 +172,18 @@ class ALRPLoss(nn.Module):
     Args:
         delta: half-width of the step in logits; 1 in the paper.
         form: ``"bucketed"`` or ``"pairwise"``.
+        localisation_order: ``"smooth"``, as in the paper's equation, or ``"hard"``, as in its released code.
     """
 
-    def __init__(self, delta: float = 1.0, form: str = "bucketed") -> None:
+    def __init__(
+        self, delta: float = 1.0, form: str = "bucketed", localisation_order: str = "smooth"
+    ) -> None:
         super().__init__()
         check_options(delta, form)
-        self.delta, self.form = delta, form
+        check_localisation_order(localisation_order)
+        self.delta, self.form, self.localisation_order = delta, form, localisation_order
 
     def forward(self, logits: Tensor, targets: Tensor, localisation_errors: Tensor) -> ALRPErrors:
         """Return both components of (N,) logits, (N,) targets, (P,) errors; see :func:`alrp_loss`."""
-        return alrp_loss(logits, targets, localisation_errors, self.delta, self.form)
+        options = (self.delta, self.form, self.localisation_order)
+        return alrp_loss(logits, targets, localisation_errors, *options)

@@ -140,6 +140,58 @@ def test_lower_precision_is_computed_on_the_same_numbers(dtype):
     torch.testing.assert_close(errors.grad.double(), exact[1].grad, **tolerance)
 
 
+def released_localisation(x, t, errors, delta):
+    """The released form, one positive at a time: errors in the exact order of the logits, smooth ranks."""
+    positives = [i for i, value in enumerate(t) if value > 0]
+    e = dict(zip(positives, errors, strict=True))
+    value, to_errors = 0.0, dict.fromkeys(positives, 0.0)
+    for i in positives:
+        smooth = sum(h(x[k] - x[i], delta) for k, target in enumerate(t) if target >= 0 and k != i)
+        for k in positives:
+            if k == i or x[k] > x[i]:
+                value += e[k] / (1 + smooth) / len(positives)
+                to_errors[k] += 1 / (1 + smooth) / len(positives)
+    return value, list(to_errors.values())
+
+
+@pytest.mark.parametrize("delta", [0.25, 1.0])
+@pytest.mark.parametrize("form", ["bucketed", "pairwise"])
+def test_hard_order_is_that_of_the_released_code(form, delta):
+    logits, targets, errors = batch_of(torch.float64, n=400)
+    result = alrp_loss(logits, targets, errors, delta, form, localisation_order="hard")
+    sum(result).backward()
+    value, to_errors = released_localisation(logits.tolist(), targets.tolist(), errors.tolist(), delta)
+    assert result.localisation.item() == pytest.approx(value, rel=1e-12)
+    assert errors.grad.tolist() == pytest.approx(to_errors, rel=1e-12)
+    smooth = alrp_loss(logits, targets, errors, delta, form)
+    assert result.classification.item() == smooth.classification.item()
+    assert result.localisation.item() != pytest.approx(smooth.localisation.item(), rel=1e-3)
+
+
+def test_both_orders_of_two_close_positives_worked_out_by_hand():
+    logits, targets = torch.tensor([0.2, 0.0]), torch.tensor([1, 1])
+    gradients = {}
+    for order in ("smooth", "hard"):
+        errors = torch.tensor([0.5, 1.0], requires_grad=True)
+        alrp_loss(logits, targets, errors, 1.0, localisation_order=order).localisation.backward()
+        gradients[order] = errors.grad.tolist()
+    # H(0.2) = 0.6 and H(-0.2) = 0.4: ranks 1.4 and 1.6. In the term of the other positive the first error has
+    # the weight 0.6 (smooth) or 1 (hard), the second one 0.4 or 0.
+    assert gradients["smooth"] == pytest.approx([(1 / 1.4 + 0.6 / 1.6) / 2, (1 / 1.6 + 0.4 / 1.4) / 2])
+    assert gradients["hard"] == pytest.approx([(1 / 1.4 + 1 / 1.6) / 2, 1 / 1.6 / 2])
+
+
+def test_both_orders_are_the_same_at_the_exact_step():
+    logits, targets, errors = batch_of(torch.float64)
+    found = [alrp_loss(logits, targets, errors, 0, localisation_order=order) for order in ("smooth", "hard")]
+    assert found[0].localisation.item() == pytest.approx(found[1].localisation.item(), rel=1e-12)
+
+
+def test_an_unknown_order_is_refused():
+    with pytest.raises(ValueError, match="localisation_order must be one of smooth, hard; got 'soft'"):
+        ALRPLoss(localisation_order="soft")
+
+
 def test_no_positives_is_a_zero_of_the_graph():
     logits = torch.full((3,), 3e38, requires_grad=True)
     errors = torch.zeros(0, requires_grad=True)
