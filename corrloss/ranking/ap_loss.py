@@ -25,7 +25,7 @@ def ap_loss(
         rank(i) = 1 + \sum_{j \in P, j \ne i} H(x_{ij}) + N_{FP}(i)
 
     and the loss is the mean over the positives of :math:`\ell(i) = N_{FP}(i) / rank(i) = 1 - precision(i)`
-    (Eq. 5 of the CVPR paper, where the 1 stands for the positive itself). The gradient is not the derivative
+    (Eq. 5 of the CVPR paper; the 1 is the positive itself). The gradient is not the derivative
     of the value, which is zero almost everywhere: each positive moves by its own error,
     :math:`-\ell(i) / |P|`, and each negative j by the part of the errors that it caused,
     :math:`\sum_i \ell(i) \, H(x_{ij}) / N_{FP}(i) / |P|`. The two sum to zero.
@@ -35,8 +35,8 @@ def ap_loss(
         targets: (N,) of any real dtype: > 0 positive, 0 negative, < 0 ignored.
         delta: half-width of the step in logits; 1 in the paper; 0 is the exact step, and the loss then is
             one minus the AP, equal logits counting as ranked wrongly.
-        interpolated: take for precision(i) the largest precision at any recall not below that of i, as the
-            paper's "interpolated AP" and its released code do; False gives the plain AP.
+        interpolated: replace precision(i) by the largest precision at any recall not below that of i, as in
+            the paper's "interpolated AP" and its released code; False gives the plain AP.
         form: ``"bucketed"`` or, for checks, ``"pairwise"``: the same numbers in O(P N) memory.
 
     Returns:
@@ -62,7 +62,7 @@ def ap_loss(
 
 
 class _APLoss(Function):
-    """The error of every positive, and its distribution over the negatives that caused it."""
+    """The error of every positive, and its distribution over the negatives ranked above it."""
 
     @staticmethod
     def forward(ctx, logits, negative, index, delta, interpolated, form):

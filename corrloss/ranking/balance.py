@@ -1,21 +1,21 @@
-"""Self-balancing: the weight of the localisation loss follows from the loss values, with nothing to tune."""
+"""Self-balancing: weights of the localisation loss that are computed from the values of the losses."""
 
 import torch
 from torch import Tensor, nn
 
 
 def value_balance(reference: Tensor, loss: Tensor) -> Tensor:
-    """Return the weight that makes ``loss`` as large as ``reference`` in this iteration.
+    """Return the weight that scales ``loss`` to the value of ``reference`` in this iteration.
 
-    Rank & Sort Loss (arXiv 2107.11669) weighs every other task by the ratio of the values,
+    Rank & Sort Loss (arXiv 2107.11669) weights every other task by the ratio of the values,
     ``L_RS / L_task``: ``loss_bbox * value_balance(ranking + sorting, loss_bbox)``.
 
     Args:
         reference: scalar >= 0, the ranking loss.
-        loss: scalar >= 0, the loss to weigh.
+        loss: scalar >= 0, the loss to weight.
 
     Returns:
-        Scalar without gradient; 1 where ``loss`` is zero, so that no ratio exists.
+        Scalar without gradient; 1 where ``loss`` is zero and the ratio is undefined.
 
     >>> value_balance(torch.tensor(0.5), torch.tensor(0.25)).item()
     2.0
@@ -25,12 +25,12 @@ def value_balance(reference: Tensor, loss: Tensor) -> Tensor:
 
 
 class EpochBalance(nn.Module):
-    """The self-balance of aLRP Loss: total over localisation component, as they were in the last period.
+    """The self-balance of aLRP Loss: ratio of the total to the localisation component in the last period.
 
-    Section 4.2 of arXiv 2009.13592: the localisation component is weighed by the mean aLRP error of the
-    previous epoch over its mean localisation component, so that the localisation gradient does not fade
-    as the component gets small. The first period uses ``initial``. The sums live in buffers: a resumed run
-    goes on where it stopped, and nothing waits for the device.
+    Section 4.2 of arXiv 2009.13592: the weight of the localisation component is the mean aLRP error of the
+    previous epoch divided by its mean localisation component, so that the localisation gradient does not
+    vanish as the component becomes small. The first period uses ``initial``. The sums are buffers, so that
+    resuming is exact, and no value is read on the host.
 
     Args:
         period: iterations in an epoch, >= 1.
@@ -53,11 +53,11 @@ class EpochBalance(nn.Module):
 
     @torch.no_grad()
     def forward(self, classification: Tensor, localisation: Tensor) -> Tensor:
-        """Return the weight of this iteration's localisation component; in training, take note of both.
+        """Return the weight of this iteration's localisation component; in training, add both to the sums.
 
         Args:
             classification: scalar, the classification component of aLRP Loss.
-            localisation: scalar, the localisation component, not yet weighed.
+            localisation: scalar, the localisation component, not yet weighted.
         """
         if self.training:
             self.total += classification + localisation

@@ -1,4 +1,4 @@
-"""What all ranking losses ask of their input, checked with a single wait for the device."""
+"""Input checks of all ranking losses, with a single synchronisation with the device."""
 
 import torch
 from torch import Tensor
@@ -9,21 +9,21 @@ def find_positives(
 ) -> Tensor:
     """Check logits and targets and return where the positives are.
 
-    A ranking loss must know the number of its positives, so on a GPU the host has to wait for the device
-    once. The checks of the values ride along in that same transfer; nothing else in this package waits.
+    A ranking loss needs the number of its positives, which takes one synchronisation on a GPU. The results of
+    the value checks are read in the same transfer; nothing else in this package synchronises.
 
     Args:
         loss: name of the loss, for error messages.
         logits: (N,) floating point.
         targets: (N,) of any real dtype: > 0 positive, 0 negative, < 0 ignored.
-        also_wrong: further vectors of bool by what it means where they are true.
+        also_wrong: further bool vectors, by the description of the fault that they mark.
 
     Returns:
         Ascending indices of the positives, (P,) int64.
 
     Raises:
         TypeError: logits are not floating point.
-        ValueError: shapes or devices differ, a logit is not finite, a target is NaN, ``also_wrong`` holds.
+        ValueError: shapes or devices differ, a logit is not finite, a target is NaN, ``also_wrong`` is true.
     """
     check_vectors(loss, logits, targets)
     positive = targets > 0
@@ -36,7 +36,7 @@ def find_positives(
     for (what, where), count in zip(wrong.items(), numbers_wrong, strict=True):
         if count:
             raise ValueError(describe_wrong(loss, what, where, count))
-    # Not nonzero(): it would wait for the device a second time to learn its size, which is known by now.
+    # Not nonzero(): it would synchronise again to get the number of positives, which is known here.
     return torch.topk(positive.float(), number, sorted=False).indices.sort().values
 
 
@@ -59,11 +59,11 @@ def read_counts(masks: list[Tensor]) -> list[int]:
 
 
 def describe_wrong(loss: str, what: str, where: Tensor, count: int) -> str:
-    """Say how many entries are wrong and where the first one is."""
+    """Message with the number of wrong entries and the index of the first one."""
     first = int(where.nonzero()[0])
     return f"{loss}: {count} of {len(where)} entries have a {what}, the first at index {first}"
 
 
 def lift_half(values: Tensor) -> Tensor:
-    """Return float16 and bfloat16 as float32 (autograd casts the gradient back), all else as it is."""
+    """Return float16 and bfloat16 as float32 (autograd casts the gradient back), other dtypes unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from corrloss.ranking.inputs import find_positives, lift_half
 from corrloss.ranking.steps import check_options, make_steps, step
 
-# Pairs of positives held in memory at a time: 8 MiB a float64 matrix, whatever the number of positives.
+# Pairs of positives in memory at a time: 8 MiB per float64 matrix, for any number of positives.
 PAIRS_AT_A_TIME = 2**20
 
 
@@ -38,18 +38,17 @@ def rank_sort_loss(
         \ell_R(i) = \frac{N_{FP}(i)}{rank(i)}, \qquad
         \ell_S(i) = \frac{\sum_{j \in P} H(x_{ij}) (1 - y_j)}{rank^+(i)}
 
-    and the target errors (Eq. 8) are zero for ranking, and for sorting that of the positives above i which
-    are rightly there, :math:`\ell^*_S(i)`: the same mean over the j with :math:`y_j \ge y_i` alone. The
-    values are the means over the positives of :math:`\ell_R` and of :math:`\ell_S - \ell^*_S`.
+    and the target errors (Eq. 8) are zero for ranking, and for sorting :math:`\ell^*_S(i)`, the same mean
+    over the j with :math:`y_j \ge y_i` alone, which are correctly ranked above i. The values are the means
+    over the positives of :math:`\ell_R` and of :math:`\ell_S - \ell^*_S`.
 
-    Identity update (Eq. 9): each error moves its positive up by itself and is dealt out to those that caused
-    it, the ranking error to the negatives by :math:`H(x_{ij}) / N_{FP}(i)`, the sorting error to the
-    positives above i with a smaller target, by their share of :math:`\sum H(x_{ij})`. Either gradient sums
-    to zero.
+    Identity update (Eq. 9): each error is the upward update of its positive and is distributed as a downward
+    update: the ranking error over the negatives by :math:`H(x_{ij}) / N_{FP}(i)`, the sorting error over the
+    positives above i with a smaller target, by their share of :math:`\sum H(x_{ij})`. Each gradient sums to
+    zero.
 
-    A positive is compared with itself too, and a step of width > 0 is 0.5 there: with ``delta > 0`` it counts
-    half in its own rank. So it is in the paper's equations and in its released code; AP Loss and aLRP Loss
-    count it in full.
+    A positive is also compared with itself, where H is 0.5 if ``delta > 0``: it counts half in its own rank.
+    So do the paper's equations and its released code; AP Loss and aLRP Loss count it in full.
 
     Args:
         logits: (N,) float16, bfloat16, float32 or float64; larger ranks higher.
@@ -81,7 +80,7 @@ def rank_sort_loss(
 
 
 class _RankSortLoss(Function):
-    """Both errors, and their two updates apart: a caller may weigh the components as it likes."""
+    """Both errors, with separate updates, so that a caller can weight the components."""
 
     @staticmethod
     def forward(ctx, logits, targets, index, delta, form):
@@ -111,9 +110,9 @@ class _RankSortLoss(Function):
 
 
 def sort_positives(positive: Tensor, quality: Tensor, delta: float) -> tuple[Tensor, Tensor]:
-    """Return the sorting error of each positive and the identity update of them all.
+    """Return the sorting error of each positive and the identity update of all.
 
-    All P x P pairs, a few rows at a time: P is hundreds to thousands where N is millions.
+    Uses all P x P pairs, a few rows at a time.
 
     Args:
         positive: (P,) float64 logits.
@@ -128,15 +127,15 @@ def sort_positives(positive: Tensor, quality: Tensor, delta: float) -> tuple[Ten
     for start in range(0, len(positive), rows):
         part = slice(start, start + rows)
         above = step(positive - positive[part, None], delta)
-        rightly = above * (quality >= quality[part, None])
-        wrongly = above - rightly
+        correct = above * (quality >= quality[part, None])
+        wrong = above - correct
         badness = 1 - quality
-        error = above @ badness / above.sum(1) - rightly @ badness / rightly.sum(1)
-        culprits = wrongly.sum(1)
-        error = torch.where(culprits > 0, error.clamp(min=0), 0)  # the clamp takes away rounding below 0
+        error = above @ badness / above.sum(1) - correct @ badness / correct.sum(1)
+        n_wrong = wrong.sum(1)
+        error = torch.where(n_wrong > 0, error.clamp(min=0), 0)  # rounding can give values below 0
         errors[part] = error
         update[part] -= error
-        update += (torch.where(culprits > 0, error / culprits, 0)) @ wrongly
+        update += (torch.where(n_wrong > 0, error / n_wrong, 0)) @ wrong
     return errors, update
 
 

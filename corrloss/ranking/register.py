@@ -1,8 +1,7 @@
-"""The ranking losses under their names in mmdet's registry.
+"""Registers ``APLoss``, ``ALRPLoss`` and ``RankSortLoss`` with mmdet.
 
-Importing this module needs mmdet and registers ``APLoss``, ``ALRPLoss`` and ``RankSortLoss``. A config asks
-for it by ``custom_imports = dict(imports=["corrloss.ranking.register"])``. The losses themselves need torch
-alone.
+Importing this module needs mmdet; the losses need torch alone. A config imports it with
+``custom_imports = dict(imports=["corrloss.ranking.register"])``.
 """
 
 from mmdet.registry import MODELS
@@ -12,17 +11,20 @@ from corrloss.ranking import alrp_loss, ap_loss, rank_sort_loss
 
 
 class _MmdetLoss:
-    """The two arguments that mmdet gives to every classification loss.
+    """Adds the two arguments that mmdet passes to every classification loss.
 
     Args:
-        use_sigmoid: True; anchor heads read it to know that there is no background logit.
+        use_sigmoid: must be True: anchor heads then have no background logit.
         loss_weight: factor of the loss and of each of its components.
-        options: of the loss itself.
+        options: arguments of the loss.
     """
 
     def __init__(self, use_sigmoid: bool = True, loss_weight: float = 1.0, **options) -> None:
         if not use_sigmoid:
-            raise ValueError(f"{type(self).__name__} ranks sigmoid logits: set use_sigmoid=True")
+            raise ValueError(
+                f"{type(self).__name__} ranks sigmoid logits: expected use_sigmoid=True, got "
+                f"{use_sigmoid!r}; set use_sigmoid=True"
+            )
         super().__init__(**options)
         self.use_sigmoid = use_sigmoid
         self.loss_weight = loss_weight

@@ -1,12 +1,12 @@
-"""Sums of the step function between positives and all logits: the one costly part of every ranking loss.
+"""Sums of the step function between positives and all logits, the expensive part of every ranking loss.
 
 A ranking loss compares each positive ``i`` with every logit ``j`` through a step of width ``delta``::
 
     H(d) = 1 if d >= 0 else 0                     delta = 0
     H(d) = clamp(d / (2 delta) + 0.5, 0, 1)       delta > 0,   d = x_j - x_i
 
-and needs two sums of it: over the logits for each positive (how many false positives outrank it) and over
-the positives for each logit (how much error that logit caused). :class:`PairwiseSteps` writes out all P x N
+and needs two sums of it: over the logits for each positive (number of false positives ranked above it) and
+over the positives for each logit (error caused by that logit). :class:`PairwiseSteps` computes all P x N
 pairs. :class:`BucketedSteps` gives the same sums in O(N log P) time and O(N) memory.
 """
 
@@ -30,12 +30,12 @@ def step(difference: Tensor, delta: float) -> Tensor:
 
 
 def step_at_zero(delta: float) -> float:
-    """Return H(0), what a positive contributes when it is compared with itself or with an equal logit."""
+    """Return H(0), the step between a positive and itself or an equal logit."""
     return 1.0 if delta == 0 else 0.5
 
 
 class PairwiseSteps:
-    """All pairs written out: the definition, O(P N) in time and memory, for checks and small inputs.
+    """All pairs, O(P N) in time and memory, for checks and small inputs.
 
     Args:
         positive: logits of the positives, (P,) float64.
@@ -62,17 +62,17 @@ class PairwiseSteps:
 class BucketedSteps:
     """The same sums from buckets of logits, exact for every ``delta``.
 
-    Yavuz et al. (ECCV 2024) cut the sorted negatives at the positives and let the mean of each bucket stand
-    for its members, which is exact at ``delta = 0`` alone. Here the cuts are where the steps bend, at
-    ``x_i - delta`` and ``x_i + delta`` of every positive. Within such a bucket every step is a straight line
-    in ``x_j``, so a bucket's count and sum of logits say all there is to know, and the sum over positives is
-    one straight line for each bucket. At ``delta = 0`` both constructions are the same.
+    Yavuz et al. (ECCV 2024) split the sorted negatives at the positives and replace the members of a bucket
+    by their mean, which is exact only at ``delta = 0``. Here the bucket boundaries are the ends of the
+    ramps, ``x_i - delta`` and ``x_i + delta`` of every positive. Within such a bucket every step is linear in
+    ``x_j``, so the count and the sum of the logits of a bucket are sufficient, and the sum over positives is
+    one linear function for each bucket. At ``delta = 0`` both constructions are the same.
 
-    The N logits are never sorted: each finds its bucket among 2 P cuts.
+    The N logits are not sorted: the bucket of each is found by binary search among 2 P boundaries.
 
     Args:
         positive: logits of the positives, (P,) float64. Running sums over a million logits need float64:
-            in float32 they lose the small counts.
+            in float32 small counts are lost.
         delta: half-width of the step, in units of logits, >= 0.
     """
 
@@ -82,7 +82,7 @@ class BucketedSteps:
         lower, upper = positive - delta, positive + delta
         cuts = upper if delta == 0 else torch.cat([lower, upper])
         self.cuts = cuts.sort().values
-        # Buckets from `low` on touch the ramp of positive i, buckets from `high` on lie above it.
+        # Buckets from `low` on overlap the ramp of positive i, buckets from `high` on are above it.
         self.low = torch.searchsorted(self.cuts, lower, right=True)
         self.high = torch.searchsorted(self.cuts, upper, right=True)
 
@@ -97,7 +97,7 @@ class BucketedSteps:
     def sum_above(self, located: tuple[Tensor, Tensor], weight: Tensor) -> Tensor:
         """Return for each positive i the sum over j of weight_j H(x_j - x_i), (P,); weights are >= 0."""
         logits, bucket = located
-        # From the top down: where the sum is small it is a sum of few numbers, free of cancellation.
+        # Summed from the top down: small sums are sums of few numbers, without cancellation.
         count = _sum_from_here_up(self._bucket_sums(bucket, weight))
         total = count[self.high]
         if self.delta == 0:
@@ -113,7 +113,7 @@ class BucketedSteps:
         if self.delta == 0:
             return self._bucket_sums(self.high, share).cumsum(0)[bucket]
         slope = share / (2 * self.delta)
-        start = 0.5 * share - slope * self.positive  # the ramp of i is the line: start_i + slope_i x
+        start = 0.5 * share - slope * self.positive  # the ramp of i is start_i + slope_i x
         intercepts = self._bucket_sums(self.low, start) + self._bucket_sums(self.high, share - start)
         slopes = self._bucket_sums(self.low, slope) - self._bucket_sums(self.high, slope)
         return intercepts.cumsum(0)[bucket] + slopes.cumsum(0)[bucket] * logits

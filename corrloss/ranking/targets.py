@@ -1,4 +1,4 @@
-"""From a detector's labels to the flat targets that the ranking losses take."""
+"""Converts a detector's labels to the flat targets of the ranking losses."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,18 @@ from torch import Tensor
 def flatten_targets(
     labels: Tensor, num_classes: int, weights: Tensor | None = None, quality: Tensor | None = None
 ) -> Tensor:
-    """Return the targets that belong to ``logits.reshape(-1)`` of (A, C) logits.
+    """Return the targets of ``logits.reshape(-1)`` for (A, C) logits.
 
     A ranking loss ranks all anchors and all classes together: the logit of an anchor's own class is a
     positive, its other classes and all classes of the background are negatives.
 
     Args:
-        labels: (A,) int64 in [0, C], where C stands for background, as in mmdet.
+        labels: (A,) int64 in [0, C], where C is the background, as in mmdet.
         num_classes: C.
-        weights: (A,) or None. An anchor of weight 0 is ignored; the losses know no other weights.
+        weights: (A,) or None. An anchor of weight 0 is ignored; other weights have no effect.
         quality: (A,) in [0, 1] or None: targets of the positives (the IoU, for Rank & Sort Loss) in place
-            of 1. Only the entries of positives are read. A 0 is raised to the smallest positive number of
-            the dtype, so that a positive stays one.
+            of 1. Only the entries of positives are used. A 0 is replaced by the smallest positive normal
+            number of the dtype, so that a positive remains one.
 
     Returns:
         (A * C,) of the dtype of ``quality`` or float32: 1 or the quality for positives, 0 for negatives, -1
