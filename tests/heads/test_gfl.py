@@ -41,3 +41,8 @@ def test_positives_equal_a_slow_computation(scope):
     head = dense_head("gfl", scope=scope)
     maps = random_maps(head, spread=2.0, offsets=4 * (head.reg_max + 1))
     check(head, maps, OBJECTS, METAS, slow_positives(head, maps))
+
+
+def test_experiments_take_the_mean_of_the_losses_of_each_level_as_the_release():
+    loss = dense_head("gfl").loss_corr
+    assert (loss.scope, loss.reduction) == ("level", "mean")
