@@ -3,9 +3,9 @@
 from mmdet.registry import MODELS
 
 import corrloss.ranking.register  # noqa: F401 -- registers the ranking losses
-from corrloss.heads.alrp import CorrelationALRPRetinaHead
+from corrloss.heads.alrp_retinanet import CorrelationALRPRetinaHead
 from corrloss.heads.any_head import WithCorrelationLoss
-from corrloss.heads.ap_loss import CorrelationAPLossRetinaHead
+from corrloss.heads.ap_loss_retinanet import CorrelationAPLossRetinaHead
 from corrloss.heads.atss import CorrelationATSSHead, CorrelationATSSHeadNoAux
 from corrloss.heads.foveabox import CorrelationFoveaHead
 from corrloss.heads.gfl import CorrelationGFLHead

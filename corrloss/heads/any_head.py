@@ -26,19 +26,22 @@ from corrloss.heads.observe import LossCall
 from corrloss.heads.positives import PositivesError
 from corrloss.heads.roi import RoICorrelationMixin
 
-#: Losses that are functions of two boxes: what such a ``loss_bbox`` sees is decoded.
-OF_BOXES = (BoundedIoULoss, CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss)
+#: Losses that are functions of two boxes: the arguments of such a ``loss_bbox`` are decoded boxes.
+BOX_LOSSES = (BoundedIoULoss, CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss)
 
 
 class ObservedMixin(DecodedBoxMixin):
-    """For dense heads that nobody looked into: what cannot be known from the losses' calls is an error."""
+    """For dense heads without an adapter: the positives are read from the calls of the head's losses.
+
+    Whatever cannot be derived from these calls raises an error.
+    """
 
     def check_fit(self) -> None:
-        """Refuse a head whose positives could not be seen in training.
+        """Refuse a head whose positives its loss calls would not show.
 
         Raises:
-            PositivesError: A loss is missing or does not see boxes, scores are of an unknown kind, or the
-                coefficient is to be pooled over levels or images.
+            PositivesError: A loss is missing or does not take decoded boxes, the activation is unknown, or
+                the scope is not ``"batch"``.
         """
         self.classification_losses = tuple(
             name for name, _ in self.named_children() if name.endswith("loss_cls")
@@ -46,19 +49,19 @@ class ObservedMixin(DecodedBoxMixin):
         for name in ("loss_cls", "loss_bbox"):
             if not isinstance(getattr(self, name, None), nn.Module):
                 raise PositivesError(self, f"has no loss module called {name!r}")
-        if not isinstance(self.loss_bbox, OF_BOXES):
+        if not isinstance(self.loss_bbox, BOX_LOSSES):
             raise PositivesError(
                 self,
-                f"its loss_bbox is {type(self.loss_bbox).__name__}, which need not see decoded boxes; one "
-                "that does can take its place, such as GIoULoss (anchor heads: with reg_decoded_bbox=True)",
+                f"its loss_bbox is {type(self.loss_bbox).__name__}, whose arguments may not be decoded "
+                "boxes; use a loss of boxes such as GIoULoss (anchor heads: with reg_decoded_bbox=True)",
             )
         if getattr(self.loss_cls, "custom_activation", False):
-            raise PositivesError(self, f"turns logits into scores as {type(self.loss_cls).__name__} does")
+            raise PositivesError(self, f"the activation of {type(self.loss_cls).__name__} is not known")
         if self.loss_corr.scope != "batch":
             raise PositivesError(
                 self,
-                f"scope {self.loss_corr.scope!r} needs to know how the head lays out its levels and images; "
-                "scope 'batch' does not",
+                f"scope {self.loss_corr.scope!r} needs the order of its levels and images, which is not "
+                "known; use scope 'batch'",
             )
 
     def _logits_and_labels(self, call: LossCall) -> tuple[Tensor, Tensor]:
@@ -67,8 +70,8 @@ class ObservedMixin(DecodedBoxMixin):
         if not fits or labels.is_floating_point() or logits.shape[1] != self.cls_out_channels:
             raise PositivesError(
                 self,
-                f"its {call.name} sees {_kind(logits)} and {_kind(labels)}, not logits of shape "
-                f"(n, {self.cls_out_channels}) and labels, whole numbers of shape (n,)",
+                f"expected {call.name} to be called with logits of shape (n, {self.cls_out_channels}) and "
+                f"integer labels of shape (n,), got {_kind(logits)} and {_kind(labels)}",
             )
         return logits, labels
 
@@ -83,15 +86,16 @@ def _kind(value: object) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
-#: What sees the positives of a head, by the class that it descends from.
+#: The mixin that finds the positives of a head, by the base class of the head.
 FAMILIES = {BBoxHead: RoICorrelationMixin, DETRHead: QueryCorrelationMixin, BaseDenseHead: ObservedMixin}
 
 
 @MODELS.register_module()
 class WithCorrelationLoss:
-    """A head of mmdet that adds ``loss_corr`` to its losses; its class is made from the head's own.
+    """Builds any head of mmdet with ``loss_corr`` among its losses.
 
-    An adapter of :mod:`corrloss.heads` takes its place where there is one for it.
+    If :mod:`corrloss.heads` has an adapter for the head, that is built. Otherwise the head's class is
+    extended at run time by the mixin of its family.
 
     Args:
         head: Name of the head's class in mmdet's registry, such as ``"FCOSHead"``.
@@ -99,7 +103,7 @@ class WithCorrelationLoss:
         settings: The head's own arguments.
 
     Raises:
-        PositivesError: The head's positives cannot be known.
+        PositivesError: The head's positives cannot be determined.
 
     Example:
         ``model = dict(bbox_head=dict(type="WithCorrelationLoss", head="FCOSHead", loss_corr=dict(
@@ -112,8 +116,8 @@ class WithCorrelationLoss:
             return MODELS.build(dict(type=f"Correlation{head}", loss_corr=loss_corr, **settings))
         built = MODELS.build(dict(type=head, **settings))
         if loss_corr is not None:
-            # Not a subclass from the start: some constructors ask for their exact class (DETRHead). torch's
-            # parametrizations put a class in front of a module's own in the same way.
+            # The class is changed after construction, as torch's parametrizations do: some constructors check
+            # for their exact class (DETRHead).
             built.__class__ = _with_loss(type(built))
             built.loss_corr = MODELS.build(loss_corr)
             built.check_fit()
@@ -126,4 +130,4 @@ def _with_loss(kind: type) -> type:
         if issubclass(kind, family):
             return type(f"Correlation{kind.__name__}", (mixin, kind), {"__module__": __name__})
     known = ", ".join(family.__name__ for family in FAMILIES)
-    raise PositivesError(kind.__name__, f"descends from none of {known}")
+    raise PositivesError(kind.__name__, f"is not a subclass of any of {known}")

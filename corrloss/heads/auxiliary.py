@@ -1,10 +1,10 @@
-"""Taking the auxiliary branch (centerness, IoU) out of a head of the ATSS family."""
+"""Removes the auxiliary branch (centerness, IoU) from a head of the ATSS family."""
 
 from torch import Tensor, nn
 
 
 class AbsentBranch(nn.Module):
-    """Stands where the auxiliary convolution was: no parameters, logits of zero.
+    """Replaces the auxiliary convolution: no parameters, logits of zero.
 
     Args:
         channels: Channels of the branch's output.
@@ -23,8 +23,8 @@ class AbsentBranch(nn.Module):
 class NoAuxiliaryMixin:
     """Removes the branch ``atss_centerness`` and its loss.
 
-    A subclass names the loss in ``auxiliary_loss`` and keeps the branch out of the test score. The
-    branch has no parameters left, so distributed training sees none that stay without a gradient.
+    A subclass names the loss in ``auxiliary_loss`` and keeps the branch out of the test score. No parameters
+    of the branch remain, so distributed training finds no unused parameters.
     """
 
     auxiliary_loss: str

@@ -1,9 +1,9 @@
-"""Losses of the whole batch at once, in heads that call theirs level by level or before the boxes are known.
+"""Losses over the whole batch for heads that compute theirs level by level, or before decoding.
 
-A ranking loss compares every prediction of a batch with every other; Quality Focal Loss has the IoU of the
-decoded box as its target. mmdet's heads call ``self.loss_cls`` once a level, before they decode a box. So the
-head runs as it is, with stand-ins that write down what they are called with and give zero, and the losses are
-computed afterwards, from all that was written down.
+A ranking loss compares all predictions of a batch; Quality Focal Loss needs the IoU of the decoded box as
+target. mmdet's heads call ``self.loss_cls`` once per level, before they decode boxes. So these modules are
+replaced while the head runs: the replacements record their arguments and return zero, and the losses are
+computed afterwards from all recorded arguments.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from corrloss.heads.observe import LossCall
-from corrloss.heads.positives import aligned_ious, positive_index
+from corrloss.heads.observe import LossCall, replaced_attribute
+from corrloss.heads.positives import PositivesError, aligned_ious, positive_index
 from corrloss.ranking import flatten_targets
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """All predictions of a batch, and the boxes of its positives, in the order in which the head has them.
+    """All predictions of a batch, and the boxes of its positives, in the head's order.
 
     Attributes:
         logits: Classification logits, float (n, classes).
         labels: Labels after assignment, int64 (n,); those in [0, classes) are positives.
-        weights: 0 for predictions to be ignored, else 1, float (n,).
+        weights: 0 for ignored predictions, else 1, float (n,).
         index: Positions of the positives, int64 (p,).
-        boxes: Their decoded boxes, float (p, 4); carry the regressor's gradient. Empty where the head
-            computes its own box loss.
-        targets: Ground-truth boxes of the positives, float (p, 4), empty likewise.
-        avg_factor: What the head divides its classification loss by: its number of positives.
+        boxes: Their decoded boxes, float (p, 4), with the regressor's gradient. Empty if the head computes
+            its own box loss.
+        targets: Ground-truth boxes of the positives, float (p, 4), or empty like ``boxes``.
+        avg_factor: Normaliser of the head's classification loss: its number of positives.
     """
 
     logits: Tensor
@@ -49,7 +49,7 @@ class Predictions:
         """Targets of ``logits.reshape(-1)`` for a ranking loss, (n * classes,).
 
         Args:
-            quality: Of each prediction, (n,), what a positive's target is in place of 1.
+            quality: Target of each prediction if it is positive, (n,); None stands for 1.
         """
         return flatten_targets(self.labels, self.logits.shape[1], self.weights, quality)
 
@@ -64,10 +64,10 @@ class Predictions:
 
 
 class DeferredLossMixin(ABC):
-    """A dense head that computes the losses called ``deferred`` once, over all levels and images.
+    """A dense head that computes the losses named in ``deferred`` once, over all levels and images.
 
-    It comes before the classes of the plain head and of Correlation Loss, which sees the head's own calls as
-    ever. A subclass says by :meth:`batch_losses` what the losses are.
+    It precedes the plain head and the mixin of Correlation Loss, which observes the head's calls as usual. A
+    subclass defines the losses in :meth:`batch_losses`.
     """
 
     deferred: tuple[str, ...] = ("loss_cls", "loss_bbox")
@@ -76,10 +76,10 @@ class DeferredLossMixin(ABC):
         """The losses of the head with the deferred ones in place of its own; arguments as in mmdet."""
         with deferred_losses(self, self.deferred) as calls:
             losses = super().loss_by_feat(*args, **kwargs)
-        computed = self.batch_losses(gathered(calls, self.num_classes))
+        computed = self.batch_losses(collect_predictions(calls, self))
         if "loss_bbox" in computed:
-            # Zeros that the head takes from all its predictions: where a level has no positive, its
-            # parameters still get a gradient, which distributed training waits for.
+            # The recorded losses are zeros that depend on all predictions: the parameters of a level without
+            # positives still get a gradient, which distributed training requires.
             computed["loss_bbox"] = computed["loss_bbox"] + total(losses["loss_bbox"])
         return {name: loss for name, loss in losses.items() if name not in self.deferred} | computed
 
@@ -89,10 +89,10 @@ class DeferredLossMixin(ABC):
 
 
 class CandidateLossMixin:
-    """PAA with a classification loss that cannot tell what one candidate costs, as its reassignment asks.
+    """PAA whose ``loss_cls`` has no value for a single candidate, as PAA's reassignment needs.
 
     Args:
-        loss_candidates: Config of the loss that stands in for ``loss_cls`` there.
+        loss_candidates: Config of the loss that replaces ``loss_cls`` in the reassignment.
     """
 
     def __init__(self, *args, loss_candidates: dict, **kwargs) -> None:
@@ -100,13 +100,13 @@ class CandidateLossMixin:
         self.loss_candidates = MODELS.build(loss_candidates)
 
     def get_pos_loss(self, *args, **kwargs) -> tuple:
-        """Cost of each candidate of an image, as in mmdet."""
-        with replaced(self, "loss_cls", self.loss_candidates):
+        """Loss of each candidate of an image, as in mmdet."""
+        with replaced_attribute(self, "loss_cls", self.loss_candidates):
             return super().get_pos_loss(*args, **kwargs)
 
 
-class _Deferred(nn.Module):
-    """Stands where a loss was: writes its calls down and gives zero."""
+class _RecordingLoss(nn.Module):
+    """Replaces a loss module: records its arguments and returns zero."""
 
     def __init__(self, name: str, loss: nn.Module, calls: list[LossCall]) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class _Deferred(nn.Module):
     def forward(
         self, pred: Tensor, target: Tensor, weight=None, avg_factor=None, reduction_override=None
     ) -> Tensor:
-        if reduction_override is not None:  # asked about candidates, as by PAA's reassignment
+        if reduction_override is not None:  # losses of single candidates, for PAA's reassignment
             return self.loss(pred, target, weight, avg_factor, reduction_override)
         self.calls.append(LossCall(self.name, pred, target, weight, avg_factor))
         return pred.sum() * 0
@@ -125,64 +125,49 @@ class _Deferred(nn.Module):
 
 @contextmanager
 def deferred_losses(head: nn.Module, names: Sequence[str]) -> Iterator[list[LossCall]]:
-    """Let ``head`` write down its calls of the losses called ``names`` instead of computing them.
+    """Record the calls of the losses called ``names`` of ``head`` instead of computing them.
 
     Yields:
-        A list that fills while the block runs.
+        The list of calls, extended while the block runs.
     """
     calls: list[LossCall] = []
     with ExitStack() as stack:
         for name in names:
-            stack.enter_context(replaced(head, name, _Deferred(name, getattr(head, name), calls)))
+            recorder = _RecordingLoss(name, getattr(head, name), calls)
+            stack.enter_context(replaced_attribute(head, name, recorder))
         yield calls
 
 
-@contextmanager
-def replaced(head: nn.Module, name: str, module: nn.Module) -> Iterator[None]:
-    """Put ``module`` in the place ``name`` of ``head`` while the block runs."""
-    original = getattr(head, name)
-    setattr(head, name, module)
-    try:
-        yield
-    finally:
-        setattr(head, name, original)
-
-
-def gathered(calls: list[LossCall], num_classes: int) -> Predictions:
-    """Put together what a head would have called its losses with.
+def collect_predictions(calls: list[LossCall], head: nn.Module) -> Predictions:
+    """Join the recorded arguments of a head's losses.
 
     Args:
-        calls: Of ``loss_cls``, on all predictions, and perhaps of ``loss_bbox``, on all or on the positives.
-        num_classes: Foreground classes of the head.
+        calls: Of ``loss_cls``, with all predictions, and possibly of ``loss_bbox``, with all predictions or
+            the positives.
+        head: The head, with the attribute ``num_classes``.
 
     Raises:
-        RuntimeError: The head calls its losses in another way.
+        PositivesError: The number of boxes is neither that of the predictions nor that of the positives.
     """
     classified = [call for call in calls if call.name == "loss_cls"]
-    located = [call for call in calls if call.name == "loss_bbox"]
+    box_calls = [call for call in calls if call.name == "loss_bbox"]
     logits = torch.cat([call.pred for call in classified])
     labels = torch.cat([call.target for call in classified])
-    index = positive_index(labels, num_classes)
-    boxes = torch.cat([logits.new_zeros(0, 4), *(call.pred for call in located)])
-    targets = torch.cat([logits.new_zeros(0, 4), *(call.target for call in located)])
-    if located and len(boxes) == len(labels):
+    index = positive_index(labels, head.num_classes)
+    boxes = torch.cat([logits.new_zeros(0, 4), *(call.pred for call in box_calls)])
+    targets = torch.cat([logits.new_zeros(0, 4), *(call.target for call in box_calls)])
+    if box_calls and len(boxes) == len(labels):
         boxes, targets = boxes[index], targets[index]
-    if located and len(boxes) != len(index):
-        raise RuntimeError(
-            f"the head has {len(labels)} predictions and {len(index)} positives, but showed {len(boxes)} "
-            "boxes to its loss_bbox: corrloss.heads.deferred does not fit this head"
+    if box_calls and len(boxes) != len(index):
+        raise PositivesError(
+            head,
+            f"expected loss_bbox to be called with {len(index)} boxes (those of the positives) or all "
+            f"{len(labels)} of the predictions, got {len(boxes)}",
         )
-    return Predictions(
-        logits=logits,
-        labels=labels,
-        weights=torch.cat([call.weight for call in classified]),
-        index=index,
-        boxes=boxes,
-        targets=targets,
-        avg_factor=classified[0].avg_factor,
-    )
+    weights = torch.cat([call.weight for call in classified])
+    return Predictions(logits, labels, weights, index, boxes, targets, classified[0].avg_factor)
 
 
 def total(losses: Tensor | list[Tensor]) -> Tensor:
-    """Sum of a loss that a head gives as one tensor or as one a level."""
+    """Sum of a loss that a head returns as one tensor or as one per level."""
     return losses if isinstance(losses, Tensor) else sum(losses)

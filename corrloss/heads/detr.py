@@ -12,28 +12,28 @@ from corrloss.heads.positives import (
     batch_index,
     for_ious,
     matched_scores,
-    query_pools,
+    query_groups,
 )
 
 
 class QueryCorrelationMixin:
-    """Adds a ``loss_corr`` for each decoder layer to what a head of the DETR family returns.
+    """Adds a ``loss_corr`` for each decoder layer to the losses of a head of the DETR family.
 
-    Positives are the queries that Hungarian matching gave to a box, in each layer anew. Scores are sigmoid or
-    softmax probabilities, as the head has them. The release leaves λ out here; this does not.
+    Positives are the queries that Hungarian matching assigned to a box, separately in each layer. Scores are
+    sigmoid or softmax probabilities, as in the head. The release does not apply λ here; this class does.
     """
 
     _matched: list[Tensor] | None = None
 
     def check_fit(self) -> None:
-        """Refuse a head of this family whose positives this mixin would not see.
+        """Refuse a head of this family whose positives this mixin would miss.
 
         Raises:
-            PositivesError: It computes its losses in a way of its own.
+            PositivesError: It overrides the methods that compute the losses.
         """
         for name in ("loss_by_feat_single", "get_targets"):
             if getattr(type(self), name) is not getattr(DETRHead, name):
-                raise PositivesError(self, f"has a `{name}` of its own, other than DETR's")
+                raise PositivesError(self, f"overrides `{name}` of mmdet's DETRHead")
 
     def loss_by_feat(self, all_layers_cls_scores: Tensor, *args, **kwargs) -> dict:
         """The detector's losses, and ``loss_corr`` of each layer; arguments as in mmdet."""
@@ -44,7 +44,7 @@ class QueryCorrelationMixin:
                 losses = super().loss_by_feat(all_layers_cls_scores, *args, **kwargs)
         finally:
             self._matched = None
-        for layer in range(layers):  # they come first; proposals of the encoder or denoising may follow
+        for layer in range(layers):  # calls for encoder proposals or denoising may follow
             classified, boxes = calls[2 * layer : 2 * layer + 2]
             queries = len(classified.pred) // images
             index = batch_index(matched[layer * images : (layer + 1) * images], queries)
@@ -54,12 +54,12 @@ class QueryCorrelationMixin:
             losses[name] = self.loss_corr(
                 matched_scores(classified.pred, index, labels, self.loss_cls.use_sigmoid),
                 aligned_ious(for_ious(boxes.pred, self.loss_corr)[index], boxes.target[index]),
-                **query_pools(self.loss_corr.scope, index, queries),
+                **query_groups(self.loss_corr.scope, index, queries),
             )
         return losses
 
     def _get_targets_single(self, *args, **kwargs) -> tuple:
-        """Targets of one image, as in mmdet; notes which queries were matched."""
+        """Targets of one image, as in mmdet; records which queries were matched."""
         targets = super()._get_targets_single(*args, **kwargs)
         if self._matched is not None:
             self._matched.append(targets[4])

@@ -16,9 +16,9 @@ class CorrelationFoveaHead(DecodedBoxMixin, FoveaHead):
     def ious_of(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """IoU of boxes given as logarithms of the four distances from one shared cell.
 
-        IoU does not change with the cell's position or the level's scale, so the boxes are laid
-        around the origin in units of the level's base edge. Targets are clamped to [1/16, 16] of
-        that edge by mmdet, as in the release.
+        The IoU does not depend on the cell's position or the level's scale, so the boxes are placed around
+        the origin in units of the level's base edge. mmdet and the release clamp targets
+        to [1/16, 16] of that edge.
         """
         return aligned_ious(_around_origin(boxes), _around_origin(targets))
 

@@ -1,8 +1,8 @@
-"""One mixin that gives a dense mmdet head the Correlation Loss, and the two ways to see its positives."""
+"""The mixin that adds Correlation Loss to a dense mmdet head, and two ways to find the head's positives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmdet.registry import MODELS
@@ -10,99 +10,26 @@ from torch import Tensor
 
 from corrloss.heads.observe import LossCall, observed_losses
 from corrloss.heads.positives import (
-    Positives,
     PositivesError,
     aligned_ious,
     for_ious,
+    locate,
     matched_scores,
     positive_index,
 )
 
 
-class PositivesCollector:
-    """Gathers the positives of one call of ``loss_by_feat``, part by part.
-
-    What can be computed for all of them at once is left for the end: detectors are small at times, and a
-    feature level has few positives.
-
-    Args:
-        num_classes: Foreground classes of the head; labels in ``[0, num_classes)`` are positives.
-        use_sigmoid: How the head turns logits into scores, see :func:`matched_scores`.
-        sizes: Predictions of one image at each feature level.
-        num_images: Images in the batch.
-        level_major: Order in which the head flattens its predictions, see :func:`locate`.
-        head: Name of the head, for messages.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        use_sigmoid: bool | None,
-        sizes: list[int],
-        num_images: int,
-        level_major: bool,
-        head: str = "the head",
-    ) -> None:
-        self.num_classes = num_classes
-        self.use_sigmoid = use_sigmoid
-        self.sizes = sizes
-        self.num_images = num_images
-        self.level_major = level_major
-        self.head = head
-        self._offset = 0
-        self._parts: list[tuple[Tensor, ...]] = []
-
-    def add(
-        self,
-        logits: Tensor,
-        labels: Tensor,
-        rows_at: Callable[[Tensor], tuple[Tensor, ...]],
-        index: Tensor | None = None,
-    ) -> None:
-        """Add the positives among the next ``len(labels)`` predictions.
-
-        Args:
-            logits: Classification logits of these predictions, shape (n, classes).
-            labels: Their labels after assignment, int64, shape (n,).
-            rows_at: Maps the positions of the positives to what their IoUs are computed from, a row each.
-            index: The positions of the positives, int64, where they are known.
-        """
-        if index is None:
-            index = positive_index(labels, self.num_classes)
-        scores = matched_scores(logits, index, labels[index], self.use_sigmoid)
-        self._parts.append((scores, index + self._offset, *rows_at(index)))
-        self._offset += len(labels)
-
-    def positives(self, ious_of: Callable[..., Tensor]) -> Positives:
-        """All positives added so far.
-
-        Args:
-            ious_of: Maps what ``rows_at`` gave, rows of all parts put together, to IoUs.
-
-        Raises:
-            PositivesError: The parts do not add up to the head's predictions, so levels and images
-                could not be told apart.
-        """
-        expected = sum(self.sizes) * self.num_images
-        if self._offset != expected:
-            raise PositivesError(
-                self.head, f"showed {self._offset} predictions to its losses, but has {expected}"
-            )
-        scores, index, *rows = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
-        return Positives(scores, ious_of(*rows), index, self.sizes, self.num_images, self.level_major)
-
-
 class CorrelationMixin:
-    """Adds ``loss_corr`` to what a dense head's ``loss_by_feat`` returns.
+    """Adds ``loss_corr`` to the losses that a dense head's ``loss_by_feat`` returns.
 
-    A subclass says how to see the positives by :meth:`_losses_and_positives`. Without ``loss_corr``
-    the head is mmdet's own, untouched.
+    A subclass defines ``_losses_with_positives(collector, ...)``, which returns the detector's losses and
+    adds all predictions of the batch to the collector. Without ``loss_corr`` the head is mmdet's own.
 
     Args:
         loss_corr: Config of :class:`corrloss.CorrelationLoss`, or None for the plain detector.
     """
 
-    level_major = True
+    level_major = True  # order of the flattened predictions, see `locate`
 
     def __init__(self, *args, loss_corr: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -112,10 +39,20 @@ class CorrelationMixin:
         """The detector's losses, and ``loss_corr`` over its positives; arguments as in mmdet."""
         if self.loss_corr is None:
             return self._detector_losses(cls_scores, *args, **kwargs)
-        losses, positives = self._losses_and_positives(cls_scores, *args, **kwargs)
-        pools = positives.pools(self.loss_corr.scope)
-        losses["loss_corr"] = self.loss_corr(positives.scores, positives.ious, **pools)
+        collector = self._collector(cls_scores)
+        losses = self._losses_with_positives(collector, cls_scores, *args, **kwargs)
+        losses["loss_corr"] = self.correlation_loss(*collector.positives(self.loss_corr.scope))
         return losses
+
+    def correlation_loss(self, scores: Tensor, boxes: list[Tensor], groups: dict[str, Tensor]) -> Tensor:
+        """Correlation Loss of the positives of one batch.
+
+        Args:
+            scores: Probability of the matched class, shape (n,), in [0, 1].
+            boxes: What :meth:`ious_of` takes, each of shape (n, 4).
+            groups: ``level`` or ``image`` of each positive, int64 (n,), where the loss needs it.
+        """
+        return self.loss_corr(scores, self.ious_of(*boxes), **groups)
 
     def _detector_losses(self, cls_scores: list[Tensor], *args, **kwargs) -> dict:
         return super().loss_by_feat(cls_scores, *args, **kwargs)
@@ -123,45 +60,113 @@ class CorrelationMixin:
     def _collector(self, cls_scores: Sequence[Tensor]) -> PositivesCollector:
         sizes = [score[0].numel() // self.cls_out_channels for score in cls_scores]
         return PositivesCollector(
-            self.num_classes,
-            self.use_sigmoid_cls,
-            sizes,
-            len(cls_scores[0]),
-            self.level_major,
-            type(self).__name__,
+            self.use_sigmoid_cls, sizes, len(cls_scores[0]), self.level_major, type(self).__name__
         )
 
 
-class DecodedBoxMixin(CorrelationMixin):
-    """For heads whose ``loss_bbox`` is called on boxes: those of the positives alone, or of all predictions.
+class PositivesCollector:
+    """Collects the positives of one call of ``loss_by_feat``, one level or image at a time.
 
-    A batch (or level) without positives may leave ``loss_bbox`` out; each of its calls belongs to
-    the call of ``loss_cls`` before it. The target of ``loss_cls`` is the labels, or a tuple that starts
-    with them.
+    Args:
+        use_sigmoid: How the head turns logits into scores, see :func:`matched_scores`.
+        sizes: Number of predictions of one image at each feature level.
+        num_images: Number of images in the batch.
+        level_major: Order in which the head flattens its predictions, see :func:`locate`.
+        head: Name of the head, for error messages.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool | None,
+        sizes: list[int],
+        num_images: int,
+        level_major: bool,
+        head: str = "the head",
+    ) -> None:
+        self.use_sigmoid = use_sigmoid
+        self.sizes = sizes
+        self.num_images = num_images
+        self.level_major = level_major
+        self.head = head
+        self._n_predictions = 0
+        self._parts: list[tuple[Tensor, ...]] = []
+
+    def add(self, logits: Tensor, labels: Tensor, index: Tensor, *boxes: Tensor) -> None:
+        """Add the positives among the next n predictions.
+
+        Args:
+            logits: Classification logits of these predictions, shape (n, classes).
+            labels: Their labels after assignment, int64, shape (n,).
+            index: Positions of the p positives among them, int64, shape (p,).
+            boxes: What the IoUs of the positives are computed from, each of shape (p, 4).
+        """
+        scores = matched_scores(logits, index, labels[index], self.use_sigmoid)
+        self._parts.append((scores, index + self._n_predictions, *boxes))
+        self._n_predictions += len(labels)
+
+    def positives(self, scope: str) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        """All positives added so far.
+
+        Args:
+            scope: ``scope`` of the loss: ``"batch"``, ``"level"`` or ``"image"``.
+
+        Returns:
+            The arguments of :meth:`CorrelationMixin.correlation_loss`.
+
+        Raises:
+            PositivesError: The parts do not add up to the head's predictions, so that the level and the image
+                of a positive are unknown.
+        """
+        expected = sum(self.sizes) * self.num_images
+        if self._n_predictions != expected:
+            raise PositivesError(
+                self.head,
+                f"expected its losses to be called with all {expected} predictions, but they were called "
+                f"with {self._n_predictions}",
+            )
+        scores, index, *boxes = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        if scope == "batch":
+            return scores, boxes, {}
+        level, image = locate(index, self.sizes, self.num_images, self.level_major)
+        return scores, boxes, {"level": level} if scope == "level" else {"image": image}
+
+
+class DecodedBoxMixin(CorrelationMixin):
+    """For heads whose ``loss_bbox`` is called with decoded boxes, of the positives or of all predictions.
+
+    The positives are read from the arguments of the head's own losses. A level without positives may leave
+    ``loss_bbox`` out; each of its calls belongs to the call of ``loss_cls`` before it. The target of
+    ``loss_cls`` is the labels, or a tuple that starts with them.
     """
 
     classification_losses = ("loss_cls",)
 
-    def _losses_and_positives(self, cls_scores: list[Tensor], *args, **kwargs) -> tuple[dict, Positives]:
+    def _losses_with_positives(
+        self, collector: PositivesCollector, cls_scores: list[Tensor], *args, **kwargs
+    ) -> dict:
         with observed_losses(self, (*self.classification_losses, "loss_bbox")) as calls:
             losses = self._detector_losses(cls_scores, *args, **kwargs)
-        return losses, self._positives_of(calls, self._collector(cls_scores))
+        self._add_positives(calls, collector)
+        return losses
 
-    def _positives_of(self, calls: list[LossCall], collector: PositivesCollector) -> Positives:
+    def _add_positives(self, calls: list[LossCall], collector: PositivesCollector) -> None:
         for call, following in zip(calls, [*calls[1:], None], strict=True):
             if call.name in self.classification_losses:
                 logits, labels = self._logits_and_labels(call)
                 boxes, targets = self._boxes_from(following, logits)
-                of_all = len(boxes) == len(labels)  # predictions, not of the positives alone
-                index = positive_index(labels, self.num_classes, None if of_all else len(boxes))
-                if of_all:
-                    boxes, targets = boxes[index], targets[index]
-                elif len(index) != len(boxes):
-                    raise PositivesError(
-                        self, f"has {len(index)} positives, but its loss_bbox saw {len(boxes)} boxes"
-                    )
-                collector.add(logits, labels, lambda _, rows=(boxes, targets): rows, index)
-        return collector.positives(self.ious_of)
+                collector.add(logits, labels, *self._matched(labels, boxes, targets))
+
+    def _matched(self, labels: Tensor, boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions of the positives, their boxes and the targets of these."""
+        if len(boxes) == len(labels):  # boxes of all predictions
+            index = positive_index(labels, self.num_classes)
+            return index, boxes[index], targets[index]
+        index = positive_index(labels, self.num_classes, count=len(boxes))
+        if len(index) != len(boxes):
+            raise PositivesError(
+                self, f"has {len(index)} positives, but its loss_bbox was called with {len(boxes)} boxes"
+            )
+        return index, boxes, targets
 
     def _logits_and_labels(self, call: LossCall) -> tuple[Tensor, Tensor]:
         return call.pred, call.target[0] if isinstance(call.target, tuple) else call.target
@@ -172,37 +177,41 @@ class DecodedBoxMixin(CorrelationMixin):
         return like.new_zeros(0, 4), like.new_zeros(0, 4)
 
     def ious_of(self, boxes: Tensor, targets: Tensor) -> Tensor:
-        """IoUs from what ``loss_bbox`` sees: shapes (n, 4) and (n, 4) to (n,)."""
+        """IoUs of the arguments of ``loss_bbox``: shapes (n, 4) and (n, 4) to (n,)."""
         return aligned_ious(boxes, targets)
 
 
 class EncodedBoxMixin(CorrelationMixin):
-    """For anchor heads whose ``loss_bbox`` is called on the predictions of all anchors."""
+    """For anchor heads whose ``loss_bbox`` is called with offsets, or with the boxes of all anchors.
+
+    A subclass overrides the method of mmdet that computes the losses of one level or image, and calls
+    :meth:`_collect` there.
+    """
 
     _open_collector: PositivesCollector | None = None
 
-    def _losses_and_positives(self, cls_scores: list[Tensor], *args, **kwargs) -> tuple[dict, Positives]:
-        self._open_collector = collector = self._collector(cls_scores)
+    def _losses_with_positives(
+        self, collector: PositivesCollector, cls_scores: list[Tensor], *args, **kwargs
+    ) -> dict:
+        self._open_collector = collector
         try:
-            losses = self._detector_losses(cls_scores, *args, **kwargs)
+            return self._detector_losses(cls_scores, *args, **kwargs)
         finally:
             self._open_collector = None
-        return losses, collector.positives(self.ious_of)
 
     def _collect(
         self, logits: Tensor, offsets: Tensor, anchors: Tensor, labels: Tensor, targets: Tensor
     ) -> None:
-        """Add the positives of one level or image; all arguments flattened to one row an anchor."""
+        """Add the positives of one level or image; each argument has one row for each anchor."""
         if self._open_collector is not None:
+            index = positive_index(labels, self.num_classes)
             offsets = for_ious(offsets, self.loss_corr)
-            self._open_collector.add(
-                logits, labels, lambda index: (anchors[index], offsets[index], targets[index])
-            )
+            self._open_collector.add(logits, labels, index, anchors[index], offsets[index], targets[index])
 
     def ious_of(self, anchors: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
         """IoUs of the decoded boxes: shapes (n, 4), (n, 4), (n, 4) to (n,)."""
         decode = self.bbox_coder.decode
-        if self.reg_decoded_bbox:  # targets are boxes: the box loss takes boxes, as GIoU does
+        if self.reg_decoded_bbox:  # the targets are boxes, as for GIoULoss
             return aligned_ious(decode(anchors, offsets), targets)
         both = decode(torch.cat([anchors, anchors]), torch.cat([offsets, targets]))
         return aligned_ious(*both.chunk(2))  # two parts of nothing, too

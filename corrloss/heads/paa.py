@@ -12,7 +12,7 @@ from corrloss.heads.mixin import DecodedBoxMixin
 
 @MODELS.register_module()
 class CorrelationPAAHead(DecodedBoxMixin, PAAHead):
-    """mmdet's PAAHead; its positives are what is left after PAA's own reassignment.
+    """mmdet's PAAHead; its positives are those that PAA's own reassignment keeps.
 
     With its IoU branch PAA scores a box by sqrt(p * IoU); ``scores`` of the positives is p.
     """
@@ -20,11 +20,11 @@ class CorrelationPAAHead(DecodedBoxMixin, PAAHead):
     level_major = False
 
     def paa_reassign(self, pos_losses: Tensor, *args, **kwargs) -> tuple:
-        """As in mmdet, and in float64 where mmdet's own fit of a Gaussian mixture fails in float32.
+        """As in mmdet, and in float64 where the fit of the Gaussian mixture fails in float32.
 
-        scikit-learn squares the losses in their own precision: candidates of nearly equal, high losses can
+        scikit-learn squares the losses in their own precision: candidates with nearly equal, high losses can
         get a negative variance, which stops mmdet's training (open-mmlab/mmdetection#8698,
-        scikit-learn/scikit-learn#30382). Where mmdet's own fit succeeds nothing changes.
+        scikit-learn/scikit-learn#30382). Where the fit succeeds in float32 the result is mmdet's.
         """
         try:
             return super().paa_reassign(pos_losses, *args, **kwargs)
@@ -32,7 +32,7 @@ class CorrelationPAAHead(DecodedBoxMixin, PAAHead):
             return super().paa_reassign(pos_losses.double(), *args, **kwargs)
 
     def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict, *args, **kwargs) -> InstanceData:
-        """As in mmdet, without boxes that clipping to the image left without area.
+        """As in mmdet, without the boxes that have no area after clipping to the image.
 
         mmdet's PAA ignores its own ``min_bbox_size``; score voting turns such boxes into NaN.
         """
@@ -49,8 +49,8 @@ class CorrelationPAAHeadNoAux(NoAuxiliaryMixin, CorrelationPAAHead):
     auxiliary_loss = "loss_iou"
 
     def _bbox_post_process(self, results: InstanceData, *args, **kwargs) -> InstanceData:
-        # mmdet takes sqrt(score * factor); squares and ones make that the plain probability,
-        # in the ranking, the score threshold and the score voting alike.
+        # mmdet computes sqrt(score * factor). With squared scores and factors of one this is the probability
+        # itself, in the ranking, the score threshold and the score voting.
         results.scores = results.scores.square()
         results.score_factors = results.scores.new_ones(len(results.scores))
         return super()._bbox_post_process(results, *args, **kwargs)

@@ -1,8 +1,7 @@
-"""The positives of one training step: what every head hands to the loss."""
+"""Scores, IoUs and groups of the positives of one training step: the arguments of the loss."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ if TYPE_CHECKING:  # a baseline does not depend on the loss
     from corrloss.loss import CorrelationLoss
 
 MIN_IOU = 1e-6  # the release clamps IoUs here; a box without overlap keeps a finite logarithm downstream
-WAY_OUT = "docs/any_detector.md says what a head must show, and how a small adapter shows it"
+WAY_OUT = "docs/any_detector.md lists what a head must provide, and how to write an adapter"
 
 
 class PositivesError(CorrLossError):
@@ -26,43 +25,13 @@ class PositivesError(CorrLossError):
         super().__init__(f"{name}: {reason}; {WAY_OUT}")
 
 
-@dataclass(frozen=True)
-class Positives:
-    """Positives of one pass through a head, in the order in which the head sees them.
-
-    Attributes:
-        scores: Probability of the matched class, float, shape (n,), in [0, 1]; carries the
-            classifier's gradient.
-        ious: IoU of the decoded box with its ground-truth box, float, shape (n,), in [1e-6, 1];
-            carries the regressor's gradient where the loss wants it.
-        index: Positions among the head's flattened predictions, int64, shape (n,).
-        sizes: Predictions of one image at each feature level.
-        num_images: Number of images in the batch.
-        level_major: Order of the flattened predictions, see :func:`locate`.
-    """
-
-    scores: Tensor
-    ious: Tensor
-    index: Tensor
-    sizes: list[int]
-    num_images: int
-    level_major: bool
-
-    def pools(self, scope: str) -> dict[str, Tensor]:
-        """What a ``CorrelationLoss`` of this scope needs: ``level`` or ``image``, int64 (n,), or nothing."""
-        if scope == "batch":
-            return {}
-        level, image = locate(self.index, self.sizes, self.num_images, self.level_major)
-        return {"level": level} if scope == "level" else {"image": image}
-
-
 def for_ious(boxes: Tensor, loss_corr: CorrelationLoss) -> Tensor:
-    """Predicted boxes for the IoUs of a loss, without the gradient that it would not let through anyway."""
+    """Predicted boxes for the IoUs, detached where the loss sends no gradient to the regressor."""
     return boxes.detach() if loss_corr.gradient_to == "classifier" else boxes
 
 
 def batch_index(of_images: list[Tensor], size: int) -> Tensor:
-    """Positions in a batch of ``size`` predictions an image, from those within each image: int64 (n,)."""
+    """Positions in the batch, int64 (n,), from those within each image of ``size`` predictions."""
     return torch.cat([index + size * image for image, index in enumerate(of_images)])
 
 
@@ -76,7 +45,7 @@ def aligned_ious(boxes: Tensor, targets: Tensor) -> Tensor:
     Returns:
         Tensor of shape (n,), differentiable in both arguments.
     """
-    # Not mmdet's bbox_overlaps: that copies a constant from the host, which waits for a GPU.
+    # Not mmdet's bbox_overlaps: it copies a constant from the host, which synchronises with the GPU.
     boxes, targets = boxes.float(), targets.float()
     low = torch.maximum(boxes[:, :2], targets[:, :2])
     shared = _areas(torch.minimum(boxes[:, 2:], targets[:, 2:]).sub(low).clamp(min=0))
@@ -90,7 +59,7 @@ def _areas(sides: Tensor) -> Tensor:
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Whether reading a value waits for nothing."""
+    """Whether values can be read without a synchronisation."""
     return tensor.device.type == "cpu"
 
 
@@ -100,19 +69,19 @@ def positive_index(labels: Tensor, num_classes: int, count: int | None = None) -
     Args:
         labels: int64, shape (m,).
         num_classes: Foreground classes.
-        count: How many there must be, where that is known: a GPU is then not waited for, and a wrong count
-            stops it with an assertion of its own. On the CPU it is left to the caller.
+        count: Expected number of positives, where it is known. On a GPU this avoids a synchronisation, and a
+            wrong count raises a device-side assertion. On the CPU the caller compares the lengths.
 
     Returns:
         int64, shape (n,), ascending.
     """
-    if on_host(labels):  # NumPy needs a fifth of the time for so few numbers
+    if on_host(labels):  # NumPy takes a fifth of the time for so few numbers
         values = labels.numpy()
         return torch.from_numpy(np.flatnonzero((values >= 0) & (values < num_classes)))
     positive = (labels >= 0) & (labels < num_classes)
     if count is None:
         return positive.nonzero().squeeze(1)
-    torch._assert_async(positive.sum() == count, "the positives are not those that the box loss saw")
+    torch._assert_async(positive.sum() == count, "the positives are not those of the box loss")
     return torch.nonzero_static(positive, size=count).squeeze(1)
 
 
@@ -135,8 +104,8 @@ def matched_scores(logits: Tensor, index: Tensor, labels: Tensor, use_sigmoid: b
     return scores.sigmoid() if use_sigmoid else scores
 
 
-def query_pools(scope: str, index: Tensor, size: int) -> dict[str, Tensor]:
-    """Like :meth:`Positives.pools`, of queries or proposals: ``size`` an image, all of one level."""
+def query_groups(scope: str, index: Tensor, size: int) -> dict[str, Tensor]:
+    """Groups for a loss of this scope over queries or proposals: ``size`` an image, all of one level."""
     if scope == "batch":
         return {}
     image = torch.div(index, size, rounding_mode="floor")
@@ -163,7 +132,7 @@ def locate(index: Tensor, sizes: list[int], num_images: int, level_major: bool) 
         >>> locate(index, [3, 2], 2, level_major=False)
         (tensor([0, 1, 0, 1]), tensor([0, 0, 1, 1]))
     """
-    # Not new_tensor(sizes): a copy from the host would wait for the GPU.
+    # Not new_tensor(sizes): a copy from the host would synchronise with the GPU.
     size = torch.cat([index.new_full((1,), size) for size in sizes])
     if level_major:
         ends = (size * num_images).cumsum(0)

@@ -12,7 +12,7 @@ from corrloss.heads.paa import CorrelationPAAHeadNoAux
 class QualityFocalMixin(DeferredLossMixin):
     """``loss_cls`` is mmdet's ``QualityFocalLoss``, whose target for a positive is the IoU of its box.
 
-    Boxes are weighed by the score of their positive, as in mmdet's GFL.
+    Each positive's box loss is weighted by its highest class probability, as in mmdet's GFL.
     """
 
     def batch_losses(self, batch: Predictions) -> dict[str, Tensor]:

@@ -12,17 +12,17 @@ from corrloss.ranking import value_balance
 class RankSortMixin(DeferredLossMixin):
     """``loss_cls`` is a ``RankSortLoss`` over all levels and images of the batch.
 
-    A positive's target is the IoU of its box. Boxes are weighed by the score of their positive, and their
-    loss by the ratio of the ranking loss to it, as in the release.
+    A positive's target is the IoU of its box. Each positive's box loss is weighted by its highest class
+    probability, and the total by the ratio of the ranking loss to it, as in the release.
     """
 
     def batch_losses(self, batch: Predictions) -> dict[str, Tensor]:
-        """``loss_rank``, ``loss_sort``, and ``loss_bbox``, which has the value of the first two together."""
+        """``loss_rank``, ``loss_sort``, and ``loss_bbox``, whose value is the sum of the first two."""
         ranking, sorting = self.loss_cls(batch.logits.reshape(-1), batch.flat_targets(batch.quality()))
         weight = batch.best_scores()
-        located = self.loss_bbox(batch.boxes, batch.targets, weight, avg_factor=weight.sum())
-        balance = value_balance(ranking + sorting, located)
-        return {"loss_rank": ranking, "loss_sort": sorting, "loss_bbox": balance * located}
+        loss_bbox = self.loss_bbox(batch.boxes, batch.targets, weight, avg_factor=weight.sum())
+        balance = value_balance(ranking + sorting, loss_bbox)
+        return {"loss_rank": ranking, "loss_sort": sorting, "loss_bbox": balance * loss_bbox}
 
 
 @MODELS.register_module()

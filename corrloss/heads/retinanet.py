@@ -11,7 +11,7 @@ from corrloss.heads.mixin import EncodedBoxMixin
 class CorrelationRetinaHead(EncodedBoxMixin, RetinaHead):
     """mmdet's RetinaHead; its positives are the anchors that its assigner matched to a box.
 
-    The release pools them over each feature level (``scope="level"``).
+    The release computes the coefficient of each feature level (``scope="level"``).
     """
 
     def loss_by_feat_single(
@@ -25,7 +25,7 @@ class CorrelationRetinaHead(EncodedBoxMixin, RetinaHead):
         *args,
         **kwargs,
     ) -> tuple:
-        """Losses of one level, as in mmdet; hands its positives over on the way."""
+        """Losses of one level, as in mmdet; collects its positives."""
         self._collect(
             cls_score.permute(0, 2, 3, 1).reshape(-1, self.cls_out_channels),
             bbox_pred.permute(0, 2, 3, 1).reshape(-1, self.bbox_coder.encode_size),

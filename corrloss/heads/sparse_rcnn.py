@@ -4,14 +4,14 @@ from mmdet.models.roi_heads.bbox_heads import DIIHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from corrloss.heads.positives import aligned_ious, batch_index, for_ious, matched_scores, query_pools
+from corrloss.heads.positives import aligned_ious, batch_index, for_ious, matched_scores, query_groups
 
 
 @MODELS.register_module()
 class CorrelationDIIHead(DIIHead):
-    """mmdet's DIIHead; its positives are the proposals that Hungarian matching gave to a box.
+    """mmdet's DIIHead; its positives are the proposals that Hungarian matching assigned to a box.
 
-    There is one head a stage, so each stage adds a loss of its own, as in the release.
+    There is one head per stage, so each stage adds its own loss, as in the release.
 
     Args:
         loss_corr: Config of :class:`corrloss.CorrelationLoss`, or None for the plain detector.
@@ -32,6 +32,6 @@ class CorrelationDIIHead(DIIHead):
         result["loss_bbox"]["loss_corr"] = self.loss_corr(
             matched_scores(cls_score, index, labels[index], self.loss_cls.use_sigmoid),
             aligned_ious(for_ious(bbox_pred, self.loss_corr)[index], targets[index]),
-            **query_pools(self.loss_corr.scope, index, proposals),
+            **query_groups(self.loss_corr.scope, index, proposals),
         )
         return result

@@ -7,22 +7,26 @@ from mmdet.models.dense_heads import VFNetHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from corrloss.heads.mixin import CorrelationMixin
+from corrloss.heads.mixin import CorrelationMixin, PositivesCollector
 from corrloss.heads.observe import observed_losses
-from corrloss.heads.positives import Positives, aligned_ious, for_ious, positive_index
+from corrloss.heads.positives import aligned_ious, for_ious, positive_index
 
-BOXES = {"initial": ("loss_bbox",), "refined": ("loss_bbox_refine",)}
-BOXES["mean"] = BOXES["initial"] + BOXES["refined"]
+#: Box losses whose arguments are correlated with the scores, by ``correlated_box``.
+BOX_LOSSES = {
+    "initial": ("loss_bbox",),
+    "refined": ("loss_bbox_refine",),
+    "mean": ("loss_bbox", "loss_bbox_refine"),
+}
 
 
 @MODELS.register_module()
 class CorrelationVFNetHead(CorrelationMixin, VFNetHead):
-    """mmdet's VFNetHead; its positives are the points that its assigner (ATSS) gave to a box.
+    """mmdet's VFNetHead; its positives are the points that its assigner (ATSS) matched to a box.
 
     Args:
-        correlated_box: Whose IoU is correlated with the score: that of the ``"initial"`` box, of the
-            ``"refined"`` one, which the detector predicts and whose IoU the score is trained to be, or the
-            ``"mean"`` of the two. The release has the same choice.
+        correlated_box: The box whose IoU is correlated with the score: ``"initial"``, or ``"refined"``, the
+            detector's output, whose IoU is also the target of the score. ``"mean"`` is the mean of the two
+            losses, as in the release (its switch: 1, 2, 3).
 
     Raises:
         ValueError: ``correlated_box`` is none of these.
@@ -30,36 +34,37 @@ class CorrelationVFNetHead(CorrelationMixin, VFNetHead):
 
     def __init__(self, *args, correlated_box: str = "refined", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if correlated_box not in BOXES:
+        if correlated_box not in BOX_LOSSES:
             raise ValueError(
-                f"{type(self).__name__}: correlated_box must be one of {', '.join(BOXES)}, "
+                f"{type(self).__name__}: correlated_box must be one of {', '.join(BOX_LOSSES)}, "
                 f"got {correlated_box!r}"
             )
         self.correlated_box = correlated_box
 
     def get_targets(self, *args, **kwargs) -> tuple:
-        """Targets as in mmdet; notes the labels of each level."""
+        """Targets as in mmdet; keeps the labels of each level for the current step."""
         targets = super().get_targets(*args, **kwargs)
         self._labels = targets[0]
         return targets
 
-    def _losses_and_positives(self, cls_scores: list[Tensor], *args, **kwargs) -> tuple[dict, Positives]:
-        with observed_losses(self, (*BOXES[self.correlated_box], "loss_cls")) as calls:
+    def _losses_with_positives(
+        self, collector: PositivesCollector, cls_scores: list[Tensor], *args, **kwargs
+    ) -> dict:
+        with observed_losses(self, (*BOX_LOSSES[self.correlated_box], "loss_cls")) as calls:
             losses = self._detector_losses(cls_scores, *args, **kwargs)
         labels, self._labels = torch.cat(self._labels), None
-        *of_boxes, classified = calls
-        rows = [part for call in of_boxes for part in (for_ious(call.pred, self.loss_corr), call.target)]
-        rows = rows or [labels.new_zeros(0, 4)] * 2  # the box losses are not called without positives
-        index = positive_index(labels, self.num_classes, len(rows[0]))
-        collector = self._collector(cls_scores)
-        collector.add(classified.pred, labels, lambda _: rows, index)
-        return losses, collector.positives(self.ious_of)
+        *box_calls, classified = calls
+        boxes = [part for call in box_calls for part in (for_ious(call.pred, self.loss_corr), call.target)]
+        if not boxes:  # mmdet does not call the box losses without positives
+            boxes = [labels.new_zeros(0, 4)] * 2
+        index = positive_index(labels, self.num_classes, len(boxes[0]))
+        collector.add(classified.pred, labels, index, *boxes)
+        return losses
 
-    def ious_of(self, *rows: Tensor) -> Tensor:
-        """IoU of the boxes that ``correlated_box`` names, the mean where there are two.
-
-        Args:
-            rows: Boxes and their targets, and again, each of shape (n, 4).
-        """
-        ious = [aligned_ious(boxes, targets) for boxes, targets in zip(rows[0::2], rows[1::2], strict=True)]
-        return torch.stack(ious).mean(dim=0)
+    def correlation_loss(self, scores: Tensor, boxes: list[Tensor], groups: dict[str, Tensor]) -> Tensor:
+        """Mean of the losses of the correlated boxes; ``boxes`` holds the boxes and the targets of each."""
+        losses = [
+            self.loss_corr(scores, aligned_ious(predicted, targets), **groups)
+            for predicted, targets in zip(boxes[0::2], boxes[1::2], strict=True)
+        ]
+        return torch.stack(losses).mean()

@@ -11,8 +11,8 @@ from corrloss.heads.mixin import EncodedBoxMixin
 class CorrelationYOLACTHead(EncodedBoxMixin, YOLACTHead):
     """mmdet's YOLACTHead with hard-example mining; scores are softmax probabilities.
 
-    mmdet shows this head's losses one image at a time. The release computes the coefficient within
-    each image and sums (``scope="image", reduction="sum"``).
+    mmdet computes the losses of this head one image at a time. The release computes the coefficient within
+    each image and takes the sum (``scope="image"``, ``reduction="sum"``).
     """
 
     level_major = False
@@ -28,7 +28,7 @@ class CorrelationYOLACTHead(EncodedBoxMixin, YOLACTHead):
         *args,
         **kwargs,
     ) -> tuple:
-        """Losses of one image, as in mmdet; hands its positives over on the way."""
+        """Losses of one image, as in mmdet; collects its positives."""
         self._collect(cls_score, bbox_pred, anchors, labels, bbox_targets)
         return super().OHEMloss_by_feat_single(
             cls_score, bbox_pred, anchors, labels, label_weights, bbox_targets, *args, **kwargs

@@ -199,12 +199,12 @@ SSD = dict(
         (
             "FreeAnchorRetinaHead",
             dict(in_channels=32),
-            "its loss_bbox is SmoothL1Loss, which need not see decoded",
+            "its loss_bbox is SmoothL1Loss, whose arguments may not be decoded",
         ),
         (
             "SOLOHead",
             dict(in_channels=32),
-            "SOLOHead: descends from none of BBoxHead, DETRHead, BaseDenseHead",
+            "SOLOHead: is not a subclass of any of BBoxHead, DETRHead, BaseDenseHead",
         ),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_head_that_cannot_show_its_positives_is_refused_when_it_is_built(head,
 
 @pytest.mark.parametrize("scope", ["level", "image"])
 def test_pools_that_need_the_layout_of_the_predictions_are_refused(scope):
-    with pytest.raises(PositivesError, match=f"CorrelationFCOSHead: scope '{scope}' needs to know"):
+    with pytest.raises(PositivesError, match=f"CorrelationFCOSHead: scope '{scope}' needs the order"):
         with_loss("FCOSHead", LOSS | dict(scope=scope), in_channels=32)
 
 
@@ -229,7 +229,8 @@ def test_scores_of_an_unknown_kind_are_refused_at_the_first_step():
     for truth in truths:
         del truth.masks
     with pytest.raises(
-        PositivesError, match=r"CorrelationYOLOXHead: its loss_cls sees torch.float32 .*not logits"
+        PositivesError,
+        match=r"CorrelationYOLOXHead: expected loss_cls to be called with .* got torch.float32",
     ):
         head.loss_by_feat(*head(features), truths, METAS)
 
@@ -248,6 +249,6 @@ def test_a_head_that_shows_boxes_before_scores_is_refused_at_the_first_step():
     MODELS.register_module(module=OtherGFLHead, force=True)
     config.bbox_head.update(type="WithCorrelationLoss", head="OtherGFLHead")
     with pytest.raises(
-        PositivesError, match=r"CorrelationOtherGFLHead: has \d+ positives, but its loss_bbox saw"
+        PositivesError, match=r"CorrelationOtherGFLHead: has \d+ positives, but its loss_bbox was called with"
     ):
         losses_of(build(config))

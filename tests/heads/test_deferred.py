@@ -3,13 +3,15 @@ import torch
 from mmdet.models.losses import FocalLoss, GIoULoss
 from torch import nn
 
-from corrloss.heads.deferred import deferred_losses, gathered
+from corrloss.heads.deferred import collect_predictions, deferred_losses
 from corrloss.heads.observe import LossCall, observed_losses
+from corrloss.heads.positives import PositivesError
 
 
 class Head(nn.Module):
     def __init__(self):
         super().__init__()
+        self.num_classes = 3
         self.loss_cls, self.loss_bbox = FocalLoss(), GIoULoss()
 
 
@@ -56,9 +58,9 @@ def test_the_head_gets_its_losses_back_after_an_error():
 
 @pytest.mark.parametrize("shown", [BOXES, torch.cat([BOXES[:1], torch.full((1, 4), 9.0), BOXES[1:]])])
 def test_boxes_of_the_positives_whether_the_head_shows_them_or_all(shown):
-    batch = gathered(
+    batch = collect_predictions(
         [LossCall("loss_cls", LOGITS, LABELS, WEIGHTS, 2.0), LossCall("loss_bbox", shown, shown + 1)],
-        num_classes=3,
+        Head(),
     )
     assert batch.index.tolist() == [0, 2]
     assert torch.equal(batch.boxes, BOXES) and torch.equal(batch.targets, BOXES + 1)
@@ -68,12 +70,12 @@ def test_boxes_of_the_positives_whether_the_head_shows_them_or_all(shown):
 
 
 def test_parts_are_put_together_in_order_and_may_be_without_boxes():
-    batch = gathered(
+    batch = collect_predictions(
         [
             LossCall("loss_cls", LOGITS[:2], torch.tensor([3, 3]), WEIGHTS[:2], 1.0),
             LossCall("loss_cls", LOGITS[2:] + 1, torch.tensor([3]), WEIGHTS[2:], 1.0),
         ],
-        num_classes=3,
+        Head(),
     )
     assert batch.logits[:, 0].tolist() == [0, 0, 1]
     assert batch.weights.tolist() == [1, 0, 1]
@@ -82,5 +84,7 @@ def test_parts_are_put_together_in_order_and_may_be_without_boxes():
 
 def test_a_head_that_shows_other_boxes_is_refused():
     calls = [LossCall("loss_cls", LOGITS, LABELS, WEIGHTS), LossCall("loss_bbox", BOXES[:1], BOXES[:1])]
-    with pytest.raises(RuntimeError, match="3 predictions and 2 positives, but showed 1 boxes"):
-        gathered(calls, num_classes=3)
+    with pytest.raises(
+        PositivesError, match=r"Head: expected loss_bbox to be called with 2 boxes .*all 3 .*, got 1"
+    ):
+        collect_predictions(calls, Head())

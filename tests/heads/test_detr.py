@@ -73,6 +73,6 @@ def test_a_step_keeps_no_matches(model):
 def test_a_head_that_computes_its_losses_in_a_way_of_its_own_is_refused(model, monkeypatch):
     monkeypatch.setattr(type(model.bbox_head), "get_targets", lambda *_: None, raising=False)
     with pytest.raises(
-        PositivesError, match=r"`get_targets` of its own, other than DETR's; docs/any_detector\.md"
+        PositivesError, match=r"overrides `get_targets` of mmdet's DETRHead; docs/any_detector\.md"
     ):
         model.bbox_head.check_fit()

@@ -16,31 +16,32 @@ def random_losses(detector, head):
 
 
 def collector_of(sizes, num_images=2):
-    return PositivesCollector(3, True, sizes, num_images, level_major=True)
+    return PositivesCollector(True, sizes, num_images, level_major=True)
 
 
 def test_collector_puts_parts_together_in_order():
     collector = collector_of([2, 1])
     logits = torch.randn(6, 3)
     labels = torch.tensor([3, 1, 0, 3, 3, 2])  # level 0 of both images, then level 1
-    for part in (slice(0, 4), slice(4, 6)):
-        collector.add(logits[part], labels[part], lambda index: (index.float(),))
-    found = collector.positives(lambda rows: rows / 10)
-    assert torch.equal(found.scores, logits[[1, 2, 5], [1, 0, 2]].sigmoid())
-    assert torch.equal(found.ious, torch.tensor([0.1, 0.2, 0.1]))  # of positions within their part
-    assert found.pools("level")["level"].tolist() == [0, 0, 1]
-    assert found.pools("image")["image"].tolist() == [0, 1, 1]
-    assert found.pools("batch") == {}
+    for part, index in ((slice(0, 4), torch.tensor([1, 2])), (slice(4, 6), torch.tensor([1]))):
+        collector.add(logits[part], labels[part], index, index.float())
+    scores, (rows,), groups = collector.positives("batch")
+    assert torch.equal(scores, logits[[1, 2, 5], [1, 0, 2]].sigmoid())
+    assert rows.tolist() == [1, 2, 1]  # positions within their part
+    assert groups == {}
+    assert collector.positives("level")[2]["level"].tolist() == [0, 0, 1]
+    assert collector.positives("image")[2]["image"].tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("shown", [0, 5, 7])
 def test_collector_refuses_predictions_that_it_cannot_place(shown):
     collector = collector_of([2, 1])
-    collector.add(torch.zeros(shown, 3), torch.zeros(shown, dtype=torch.long), lambda index: (index,))
+    labels = torch.zeros(shown, dtype=torch.long)
+    collector.add(torch.zeros(shown, 3), labels, torch.arange(shown), torch.zeros(shown, 4))
     with pytest.raises(
-        PositivesError, match=f"the head: showed {shown} predictions to its losses, but has 6"
+        PositivesError, match=f"the head: expected .* all 6 predictions, but they were called with {shown}"
     ):
-        collector.positives(torch.Tensor.float)
+        collector.positives("batch")
 
 
 @pytest.mark.parametrize("detector", ONE_STAGE)
@@ -92,7 +93,7 @@ def test_a_head_whose_box_loss_sees_other_boxes_than_its_positives_is_refused(mo
     head = dense_head("foveabox")
     monkeypatch.setattr(head, "_boxes_from", lambda _call, like: (like.new_zeros(3, 4),) * 2)
     with pytest.raises(
-        PositivesError, match=r"CorrelationFoveaHead: has \d+ positives, but its loss_bbox saw 3"
+        PositivesError, match=r"CorrelationFoveaHead: has \d+ positives, but its loss_bbox was called with 3"
     ):
         random_losses("foveabox", head)
 
@@ -102,9 +103,9 @@ def test_a_head_with_positives_that_calls_no_box_loss_is_refused():
     sizes = [torch.zeros(1, head.cls_out_channels, 1, 2)]
     calls = [LossCall("loss_cls", torch.zeros(2, head.cls_out_channels), torch.tensor([0, 1]))]
     with pytest.raises(
-        PositivesError, match="CorrelationFoveaHead: has 2 positives, but its loss_bbox saw 0"
+        PositivesError, match="CorrelationFoveaHead: has 2 positives, but its loss_bbox was called with 0"
     ):
-        head._positives_of(calls, head._collector(sizes))
+        head._add_positives(calls, head._collector(sizes))
 
 
 def test_boxes_of_all_predictions_do_as_well_as_those_of_the_positives():
@@ -113,20 +114,19 @@ def test_boxes_of_all_predictions_do_as_well_as_those_of_the_positives():
     logits, labels = torch.randn(3, head.cls_out_channels), torch.tensor([1, head.num_classes, 0])
     boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 9, 9], [0, 0, 1, 2]])
     targets = torch.tensor([[0.0, 0, 2, 4], [0, 0, 9, 9], [0, 0, 1, 2]])
-    found = [
-        head._positives_of(
-            [LossCall("loss_cls", logits, labels), LossCall("loss_bbox", boxes[rows], targets[rows])],
-            head._collector(sizes),
-        )
-        for rows in (slice(None), [0, 2])
-    ]
-    assert found[0].ious.tolist() == found[1].ious.tolist() == [0.5, 1.0]
-    assert torch.equal(found[0].scores, found[1].scores)
+    found = []
+    for rows in (slice(None), [0, 2]):
+        collector = head._collector(sizes)
+        calls = [LossCall("loss_cls", logits, labels), LossCall("loss_bbox", boxes[rows], targets[rows])]
+        head._add_positives(calls, collector)
+        found.append(collector.positives("batch"))
+    assert head.ious_of(*found[0][1]).tolist() == head.ious_of(*found[1][1]).tolist() == [0.5, 1.0]
+    assert torch.equal(found[0][0], found[1][0])
 
 
 def test_yolact_without_hard_example_mining_is_refused():
     head = dense_head("yolact", dict(use_ohem=False, loss_cls=dict(type="CrossEntropyLoss")))
     with pytest.raises(
-        PositivesError, match="CorrelationYOLACTHead: showed 0 predictions to its losses, but has"
+        PositivesError, match=r"CorrelationYOLACTHead: expected .* but they were called with 0"
     ):
         losses_by_feat(head, random_maps(head, head.num_protos), OBJECTS, METAS)

@@ -77,7 +77,5 @@ def test_a_head_whose_scores_are_of_another_kind_is_refused():
 def test_a_head_that_computes_its_losses_in_a_way_of_its_own_is_refused():
     config = model_config("faster_rcnn", "pearson", 0.3)
     config.roi_head.bbox_head.update(head="MultiInstanceBBoxHead", num_instance=2)
-    with pytest.raises(
-        PositivesError, match="CorrelationMultiInstanceBBoxHead: does not classify and regress"
-    ):
+    with pytest.raises(PositivesError, match="CorrelationMultiInstanceBBoxHead: overrides the losses"):
         build(config)

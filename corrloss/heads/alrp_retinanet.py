@@ -9,13 +9,13 @@ from corrloss.ranking import EpochBalance
 
 
 class ALRPMixin(DeferredLossMixin):
-    """``loss_cls`` is an ``ALRPLoss`` over all levels and images of the batch, its box loss a part of it.
+    """``loss_cls`` is an ``ALRPLoss`` over all levels and images of the batch; it includes the box loss.
 
     ``loss_bbox`` gives the localisation error of each positive: GIoULoss on decoded boxes
     (``reg_decoded_bbox=True``), which is :math:`(1 - GIoU) / 2 / (1 - 0.5)`.
 
     Args:
-        balance: Arguments of :class:`corrloss.ranking.EpochBalance`, which weighs the localisation component.
+        balance: Arguments of :class:`corrloss.ranking.EpochBalance`, the weight of the box loss.
     """
 
     def __init__(self, *args, balance: dict, **kwargs) -> None:
@@ -23,8 +23,8 @@ class ALRPMixin(DeferredLossMixin):
         self.balance = EpochBalance(**balance)
 
     def batch_losses(self, batch: Predictions) -> dict[str, Tensor]:
-        """``loss_cls`` and ``loss_bbox``: the two components, the second one weighed."""
-        # Rounding takes 1 - GIoU of an exact box a little below 0.
+        """``loss_cls`` and ``loss_bbox``: the two components, the second one weighted."""
+        # Rounding can make 1 - GIoU of an exact box slightly negative.
         errors = self.loss_bbox(batch.boxes, batch.targets, reduction_override="none").clamp(min=0)
         parts = self.loss_cls(batch.logits.reshape(-1), batch.flat_targets(), errors)
         return {"loss_cls": parts.classification, "loss_bbox": self.balance(*parts) * parts.localisation}

@@ -8,7 +8,7 @@ from corrloss.heads.retinanet import CorrelationRetinaHead
 
 
 class APLossMixin(DeferredLossMixin):
-    """``loss_cls`` is an ``APLoss`` over all levels and images of the batch; the box loss stays."""
+    """``loss_cls`` is an ``APLoss`` over all levels and images of the batch; the box loss is mmdet's."""
 
     deferred = ("loss_cls",)
 
