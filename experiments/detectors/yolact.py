@@ -1,5 +1,5 @@
-# YOLACT R50, 55 epochs. Release: 8 images a GPU on 4 GPUs, SGD 4e-3, clip 35, warm-up 1000 iterations;
-# the coefficient is computed within one image and summed over the GPU's 8.
+# YOLACT R50, 55 epochs. Release: 8 images per GPU on 4 GPUs, SGD 4e-3, clip 35, warm-up 1000 iterations; the
+# coefficient is computed within each image, and the losses of the 8 images are summed.
 _base_ = "mmdet::yolact/yolact_r50_1xb8-55e_coco.py"
 
 optim_wrapper = dict(optimizer=dict(lr=4e-3), clip_grad=dict(max_norm=35, norm_type=2))
@@ -7,6 +7,30 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=1000),
     dict(type="MultiStepLR", begin=0, end=55, by_epoch=True, milestones=[20, 42, 49, 52], gamma=0.1),
 ]
+
+# As in the release: mmdet 3.3.0 distorts the colours last, and so also those of the padding that Expand adds.
+mean = [123.68, 116.78, 103.94]
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(type="FilterAnnotations", min_gt_bbox_wh=(4.0, 4.0)),
+            dict(
+                type="PhotoMetricDistortion",
+                brightness_delta=32,
+                contrast_range=(0.5, 1.5),
+                saturation_range=(0.5, 1.5),
+                hue_delta=18,
+            ),
+            dict(type="Expand", mean=mean, to_rgb=True, ratio_range=(1, 4)),
+            dict(type="MinIoURandomCrop", min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
+            dict(type="Resize", scale=(550, 550), keep_ratio=False),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="PackDetInputs"),
+        ]
+    )
+)
 
 correlation = dict(head="CorrelationYOLACTHead", at="model.bbox_head", scope="image", reduction="sum")
 masks = True
