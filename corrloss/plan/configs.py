@@ -16,7 +16,7 @@ from corrloss.plan.config_nodes import nodes
 from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.pretrained import use_local_weights
-from corrloss.plan.runs import Run
+from corrloss.plan.runs import LOSS_OPTIONS, Run
 from corrloss.plan.schema import ExperimentError
 
 # What of an mmdet config decides a run. The rest (visualisers, log intervals, test-time augmentation …)
@@ -61,6 +61,7 @@ def resolve(
     """
     config = copy.deepcopy(_without_loss(experiments, run.scale, run.dataset, run.detector, data_root, cache))
     correlation = read_settings(experiments, "detector", run.detector, cache)["correlation"]
+    _halve_batch(config, run)
     spread.apply(config, run.name)
     _set_loss(config, run, correlation, experiments.folder / "detectors" / f"{run.detector}.py")
     config["randomness"] = {"seed": run.seed}
@@ -240,20 +241,39 @@ def _set_num_classes(model: dict, heads: list[dict], num_classes: int) -> None:
             node["num_classes"] = num_classes
 
 
+def _halve_batch(config: dict, run: Run) -> None:
+    """Apply ``batch: half``: half the images per process, the learning rate unchanged."""
+    if ("batch", "half") in run.options:
+        loader = config["train_dataloader"]
+        if loader["batch_size"] % 2:
+            raise ExperimentError(
+                f"{run.name}: `batch: half` needs an even number of images per process, got "
+                f"{loader['batch_size']}; change train_dataloader.batch_size or remove the option"
+            )
+        loader["batch_size"] //= 2
+
+
 def _set_loss(config: dict, run: Run, correlation: dict, path: Path) -> None:
     for head in _heads_at(config, correlation["at"], path):
         if "head" in correlation:
             head["type"] = correlation["head"]
-        elif not run.is_baseline:  # no adapter: mmdet's own head, watched
+        elif run.has_loss:  # no adapter: mmdet's own head, watched
             head["type"], head["head"] = "WithCorrelationLoss", head["type"]
-        if not run.is_baseline:
+        if "normaliser" in dict(run.options):
+            if "ATSSHead" not in head["type"]:
+                raise ExperimentError(
+                    f"{run.name}: `normaliser` is an option of ATSS's heads, {path} has {head['type']}; "
+                    "remove the option"
+                )
+            head["normaliser"] = dict(run.options)["normaliser"]
+        if run.has_loss:
             head["loss_corr"] = {
                 "type": "CorrelationLoss",
                 "coefficient": run.coefficient,
                 "weight": run.weight,
                 "scope": correlation["scope"],
                 "reduction": correlation.get("reduction", "mean"),
-                **dict(run.options),
+                **{name: value for name, value in run.options if name in LOSS_OPTIONS},
             }
 
 

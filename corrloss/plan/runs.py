@@ -9,7 +9,10 @@ from corrloss.run import RunFolder
 
 BASELINE = "none"
 # Arguments of CorrelationLoss.
-OPTION_NAMES = ("strength", "scope", "reduction", "gradient_to", "processes")
+LOSS_OPTIONS = ("strength", "scope", "reduction", "gradient_to", "processes")
+# Changes of a detector's recipe, also in runs without the loss: `batch: half`, `normaliser: released` (ATSS).
+RECIPE_OPTIONS = ("batch", "normaliser")
+OPTION_NAMES = LOSS_OPTIONS + RECIPE_OPTIONS
 
 
 @dataclass(frozen=True, order=True)
@@ -20,10 +23,10 @@ class Run:
         scale: Name of a file in ``experiments/scales``.
         dataset: Name of a file in ``experiments/datasets``.
         detector: Name of a file in ``experiments/detectors``.
-        coefficient: ``none`` for the baseline, else a coefficient of ``CorrelationLoss``.
-        weight: λ of the loss; 0 for the baseline.
+        coefficient: ``none`` for a run without the loss, else a coefficient of ``CorrelationLoss``.
+        weight: λ of the loss; 0 without the loss.
         seed: Seed of initialisation, order and augmentation.
-        options: Further arguments of ``CorrelationLoss`` as sorted ``(name, value)`` pairs.
+        options: :data:`LOSS_OPTIONS` and :data:`RECIPE_OPTIONS` as sorted ``(name, value)`` pairs.
 
     Example:
         >>> run = Run("mini", "mini_coco", "atss", "spearman", 0.2, 0, (("strength", 0.01),))
@@ -44,10 +47,9 @@ class Run:
     @property
     def variant(self) -> str:
         """Coefficient, weight and options as one folder name."""
-        if self.coefficient == BASELINE:
-            return BASELINE
+        weight = f"_w{readable(self.weight)}" if self.has_loss else ""
         options = "".join(f"_{name}{readable(value)}" for name, value in self.options)
-        return f"{self.coefficient}_w{readable(self.weight)}{options}"
+        return f"{self.coefficient}{weight}{options}"
 
     @property
     def name(self) -> str:
@@ -55,9 +57,14 @@ class Run:
         return f"{self.dataset}/{self.detector}/{self.variant}/seed{self.seed}"
 
     @property
+    def has_loss(self) -> bool:
+        """Whether the detector is trained with Correlation Loss."""
+        return self.coefficient != BASELINE
+
+    @property
     def is_baseline(self) -> bool:
-        """Whether the detector is trained without Correlation Loss."""
-        return self.coefficient == BASELINE
+        """Whether this is the run that others are compared with: no loss, the detector's own recipe."""
+        return not self.has_loss and not self.options
 
     @property
     def baseline(self) -> Run:

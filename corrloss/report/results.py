@@ -89,10 +89,9 @@ def loss_label(coefficient: str, weight: float, options: dict) -> str:
     >>> loss_label("spearman", 0.2, {"strength": 0.01}), loss_label("none", 0.0, {})
     ('spearman 0.2, strength 0.01', 'none')
     """
-    if coefficient == BASELINE:
-        return BASELINE
-    given = [f", {name} {readable(value)}" for name, value in options.items() if not pd.isna(value)]
-    return f"{coefficient} {readable(weight)}{''.join(given)}"
+    loss = coefficient if coefficient == BASELINE else f"{coefficient} {readable(weight)}"
+    given = [f"{name} {readable(value)}" for name, value in options.items() if not pd.isna(value)]
+    return ", ".join([loss, *given])
 
 
 def load_data_set(data_root: Path, settings: dict) -> DataSet:

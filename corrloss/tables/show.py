@@ -110,10 +110,9 @@ def _notes(cells: pd.DataFrame) -> Iterator[str]:
 
 
 def _loss(row: pd.Series) -> str:
-    if row["coefficient"] == BASELINE:
-        return BASELINE
+    weight = [] if row["coefficient"] == BASELINE else [row["weight"]]
     options = [f"{name}={row[name]}" for name in OPTION_NAMES if row.get(name)]
-    return " ".join([row["coefficient"], row["weight"], *options])
+    return " ".join([row["coefficient"], *weight, *options])
 
 
 def _heading(name: str) -> str:

@@ -116,6 +116,27 @@ def test_options_of_a_run_override_those_of_the_detector(resolved):
     assert {key: head["loss_corr"][key] for key in options} == options
 
 
+@pytest.mark.parametrize(("detector", "scale", "images"), [("retinanet", "paper", 2), ("atss", "mini", 4)])
+def test_half_the_batch_changes_nothing_else(detector, scale, images, resolved):
+    full, half = resolved(detector, scale), resolved(detector, scale, batch="half")
+    assert half["train_dataloader"]["batch_size"] == images == full["train_dataloader"]["batch_size"] / 2
+    half["train_dataloader"]["batch_size"] *= 2
+    half["bench"]["run"] = full["bench"]["run"]
+    assert half == full
+
+
+def test_the_released_normaliser_is_an_argument_of_atss(resolved):
+    options = dict(coefficient="concordance", weight=0.2)
+    plain, released = (
+        resolved("atss", "mini", **options),
+        resolved("atss", "mini", normaliser="released", **options),
+    )
+    assert released["model"]["bbox_head"].pop("normaliser") == "released"
+    assert released["model"] == plain["model"]
+    with pytest.raises(ExperimentError, match="`normaliser` is an option of ATSS's heads"):
+        resolved("retinanet", "mini", normaliser="released", **options)
+
+
 def test_heads_are_classes_of_the_library():
     defined = {
         node.name

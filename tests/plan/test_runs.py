@@ -16,6 +16,8 @@ CHOICES = {
     "reduction": st.sampled_from(["mean", "sum"]),
     "gradient_to": st.sampled_from(["classifier", "regressor", "both"]),
     "processes": st.sampled_from(["own", "all"]),
+    "batch": st.just("half"),
+    "normaliser": st.just("released"),
 }
 VARIANTS = st.fixed_dictionaries(
     {"coefficient": st.sampled_from(["pearson", "concordance", "spearman"]), "weight": NUMBERS},
@@ -65,3 +67,10 @@ def test_the_baseline_differs_in_the_loss_alone():
     assert RUN.baseline.name == "mini_coco/atss/none/seed3"
     assert RUN.baseline.is_baseline and not RUN.is_baseline
     assert RUN.baseline.baseline == RUN.baseline
+
+
+def test_another_recipe_without_the_loss_is_no_baseline():
+    run = make_run("mini", "mini_coco", "atss", {"coefficient": "none", "batch": "half"}, 3)
+    assert run.name == "mini_coco/atss/none_batchhalf/seed3"
+    assert not run.has_loss and not run.is_baseline
+    assert run.baseline == RUN.baseline

@@ -66,6 +66,22 @@ def test_every_table_is_sound_at_every_scale(name, scale):
     assert all(run.scale == scale for run in table.runs)
 
 
+def test_fair_baseline_has_the_pairs_of_the_release():
+    runs = {run.name.removesuffix("/seed0") for run in load_table(REAL, "fair_baseline", "paper").runs}
+    assert runs >= {
+        "coco/retinanet/none_batchhalf",
+        "coco/retinanet/spearman_w0.1",
+        "coco/atss/none_batchhalf",
+        "coco/atss/concordance_w0.2_normaliserreleased",
+        "coco/paa/none_batchhalf",
+        "coco/paa_no_aux/concordance_w0.3",
+        "coco/sparse_rcnn_r50_3x/none_batchhalf",
+    }
+    mini = load_table(REAL, "fair_baseline", "mini").runs
+    assert {run.detector for run in mini} == {"retinanet", "atss", "paa", "paa_no_aux"}
+    assert load_table(REAL, "fair_baseline", "smoke").runs == ()
+
+
 def test_a_table_lists_variants_in_its_order_and_seeds_innermost(toys):
     table = toys(lambda content: content.update(seeds={"mini": [3, 1]}))
     assert table.runs == (of(0.0, 3, "none"), of(0.0, 1, "none"), of(0.2, 3), of(0.2, 1))
