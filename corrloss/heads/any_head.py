@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from functools import partial
 
-from mmdet.models.dense_heads import DETRHead
+import torch
+from mmdet.models.dense_heads import (
+    AutoAssignHead,
+    DETRHead,
+    FreeAnchorRetinaHead,
+    FSAFHead,
+    YOLOFHead,
+)
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.losses import (
     BoundedIoULoss,
@@ -88,14 +96,23 @@ def _kind(value: object) -> str:
 
 #: The mixin that finds the positives of a head, by the base class of the head.
 FAMILIES = {BBoxHead: RoICorrelationMixin, DETRHead: QueryCorrelationMixin, BaseDenseHead: ObservedMixin}
+#: Heads whose loss calls do not show what they are trained on.
+UNSUPPORTED = {
+    AutoAssignHead: "weights all points of a box instead of matching positives",
+    FreeAnchorRetinaHead: "weights a bag of anchors for each box instead of matching positives",
+    FSAFHead: "selects among its positives after their losses are computed",
+    YOLOFHead: "calls its box loss with other anchors than its positives",
+}
+#: Methods that an adapter of a class relies on; a subclass that overrides one needs an adapter of its own.
+LOSS_METHODS = ("loss", "loss_by_feat", "loss_by_feat_single", "OHEMloss_by_feat_single", "loss_and_target")
 
 
 @MODELS.register_module()
 class WithCorrelationLoss:
     """Builds any head of mmdet with ``loss_corr`` among its losses.
 
-    If :mod:`corrloss.heads` has an adapter for the head, that is built. Otherwise the head's class is
-    extended at run time by the mixin of its family.
+    If :mod:`corrloss.heads` has an adapter for the head, or for a base class whose losses the head does not
+    override, that adapter is used. Otherwise the head's class is extended by the mixin of its family.
 
     Args:
         head: Name of the head's class in mmdet's registry, such as ``"FCOSHead"``.
@@ -103,7 +120,8 @@ class WithCorrelationLoss:
         settings: The head's own arguments.
 
     Raises:
-        PositivesError: The head's positives cannot be determined.
+        PositivesError: The head's positives cannot be determined. Also raised by the second training step, if
+            the detector computed no Correlation Loss in the first.
 
     Example:
         ``model = dict(bbox_head=dict(type="WithCorrelationLoss", head="FCOSHead", loss_corr=dict(
@@ -120,14 +138,59 @@ class WithCorrelationLoss:
             # for their exact class (DETRHead).
             built.__class__ = _with_loss(type(built))
             built.loss_corr = MODELS.build(loss_corr)
-            built.check_fit()
+            if hasattr(built, "check_fit"):
+                built.check_fit()
+            built.register_forward_pre_hook(_check_last_step)
+            built.loss_corr.register_forward_pre_hook(partial(_note_loss, built))
         return built
 
 
 @functools.cache
 def _with_loss(kind: type) -> type:
+    """The class of a head with the loss; it pickles as the plain class and :func:`_unpickled`."""
+    bases = (_mixin_for(kind), kind)
+    return type(f"Correlation{kind.__name__}", bases, {"__module__": __name__, "__reduce__": _reduce})
+
+
+def _mixin_for(kind: type) -> type:
+    for unsupported, reason in UNSUPPORTED.items():
+        if issubclass(kind, unsupported):
+            raise PositivesError(kind.__name__, reason)
+    for base in kind.__mro__[1:]:
+        adapter = MODELS.get(f"Correlation{base.__name__}")
+        if adapter and all(getattr(kind, name, None) is getattr(base, name, None) for name in LOSS_METHODS):
+            return adapter
     for family, mixin in FAMILIES.items():
         if issubclass(kind, family):
-            return type(f"Correlation{kind.__name__}", (mixin, kind), {"__module__": __name__})
+            return mixin
     known = ", ".join(family.__name__ for family in FAMILIES)
     raise PositivesError(kind.__name__, f"is not a subclass of any of {known}")
+
+
+def _reduce(head: nn.Module) -> tuple:
+    """How a head of a class made at run time is pickled and copied: its plain class and its attributes."""
+    plain = type(head).__bases__[1]
+    return _unpickled, (plain,), head.__dict__
+
+
+def _unpickled(plain: type) -> nn.Module:
+    """A head without attributes, which pickle and copy fill."""
+    kind = _with_loss(plain)
+    return kind.__new__(kind)
+
+
+def _check_last_step(head: nn.Module, _args: tuple) -> None:
+    """Forward pre-hook of a head: raise if the last training step computed no Correlation Loss."""
+    if not head.training or not torch.is_grad_enabled():
+        return
+    if getattr(head, "_loss_is_due", False):
+        raise PositivesError(
+            head,
+            "its detector did not compute loss_corr in the last training step, so it bypasses the head",
+        )
+    head._loss_is_due = True
+
+
+def _note_loss(head: nn.Module, _loss: nn.Module, _args: tuple) -> None:
+    """Forward pre-hook of a head's Correlation Loss."""
+    head._loss_is_due = False

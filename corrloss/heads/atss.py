@@ -26,6 +26,8 @@ class CorrelationATSSHead(DecodedBoxMixin, ATSSHead):
         ValueError: ``normaliser`` is none of these.
     """
 
+    normaliser = "mmdet"
+
     def __init__(self, *args, normaliser: str = "mmdet", **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if normaliser not in NORMALISERS:

@@ -32,6 +32,8 @@ class CorrelationVFNetHead(CorrelationMixin, VFNetHead):
         ValueError: ``correlated_box`` is none of these.
     """
 
+    correlated_box = "refined"
+
     def __init__(self, *args, correlated_box: str = "refined", **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if correlated_box not in BOX_LOSSES:

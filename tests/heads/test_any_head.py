@@ -1,5 +1,10 @@
 """Heads of mmdet without an adapter: FCOS and TOOD, and what is said of those that do not fit."""
 
+import copy
+import pickle
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -199,7 +204,7 @@ SSD = dict(
         (
             "FreeAnchorRetinaHead",
             dict(in_channels=32),
-            "its loss_bbox is SmoothL1Loss, whose arguments may not be decoded",
+            "FreeAnchorRetinaHead: weights a bag of anchors",
         ),
         (
             "SOLOHead",
@@ -252,3 +257,75 @@ def test_a_head_that_shows_boxes_before_scores_is_refused_at_the_first_step():
         PositivesError, match=r"CorrelationOtherGFLHead: has \d+ positives, but its loss_bbox was called with"
     ):
         losses_of(build(config))
+
+
+def test_heads_that_select_their_positives_later_are_refused_by_name():
+    with pytest.raises(PositivesError, match="FSAFHead: selects among its positives"):
+        with_loss("FSAFHead", in_channels=32)
+    with pytest.raises(PositivesError, match="YOLOFHead: calls its box loss with other anchors"):
+        with_loss("YOLOFHead", in_channels=[32], num_cls_convs=1, num_reg_convs=1)
+
+
+# Subclasses of heads with an adapter, copies, steps without the loss
+
+
+def retina(name, **settings):
+    return with_loss(
+        name,
+        in_channels=32,
+        stacked_convs=1,
+        feat_channels=32,
+        anchor_generator=model_config("retinanet").bbox_head.anchor_generator,
+        bbox_coder=dict(type="DeltaXYWHBBoxCoder"),
+        train_cfg=model_config("retinanet").train_cfg,
+        **settings,
+    )
+
+
+def test_a_subclass_with_the_same_losses_gets_the_adapter_of_its_base():
+    head = retina("RetinaSepBNHead", num_ins=3)
+    plain = retina("RetinaHead")
+    assert isinstance(head, type(plain)) and isinstance(head, MODELS.get("RetinaSepBNHead"))
+    maps = random_maps(plain)
+    ours, theirs = (losses_by_feat(each, maps, OBJECTS, METAS)["loss_corr"] for each in (head, plain))
+    assert ours.item() == theirs.item() > 0
+
+
+def test_a_subclass_with_losses_of_its_own_does_not_get_the_adapter():
+    with pytest.raises(PositivesError, match="CorrelationPISARetinaHead: its loss_bbox is SmoothL1Loss"):
+        retina("PISARetinaHead")
+
+
+@pytest.mark.parametrize("name", ["FCOSHead", "RetinaSepBNHead"])
+def test_a_head_made_at_run_time_is_copied_and_saved(name, tmp_path):
+    settings = dict(num_ins=3) if name == "RetinaSepBNHead" else dict(strides=(8, 16, 32))
+    head = retina(name, **settings) if "Retina" in name else with_loss(name, in_channels=32, **settings)
+    torch.save(head, tmp_path / "head.pth")
+    loaded = torch.load(tmp_path / "head.pth", weights_only=False)
+    for other in (copy.deepcopy(head), pickle.loads(pickle.dumps(head)), loaded):
+        assert type(other) is type(head) and other is not head
+        assert other.loss_corr.coefficient == "pearson" and other.loss_corr is not head.loss_corr
+        pairs = zip(head.state_dict().values(), other.state_dict().values(), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs)
+        other.loss_corr(torch.rand(3), torch.rand(3))  # its hook belongs to the copy
+        assert "_loss_is_due" in vars(other) and "_loss_is_due" not in vars(head)
+
+
+def test_a_saved_head_loads_in_another_process(tmp_path):
+    torch.save(with_loss("FCOSHead", in_channels=32, strides=(8, 16, 32)), tmp_path / "head.pth")
+    code = "import sys, torch; print(type(torch.load(sys.argv[1], weights_only=False)).__name__)"
+    command = [sys.executable, "-c", code, str(tmp_path / "head.pth")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "CorrelationFCOSHead\n"
+
+
+def test_a_detector_that_bypasses_the_losses_of_its_head_is_stopped_by_name():
+    head = with_loss("FCOSHead", in_channels=32, feat_channels=32, strides=(8, 16, 32))
+    features = [torch.randn(1, 32, 16 // size, 16 // size) for size in (1, 2, 4)]
+    with torch.no_grad():
+        for _ in range(2):
+            head(features)
+    head.eval()(features)
+    head.train()(features)
+    with pytest.raises(PositivesError, match="CorrelationFCOSHead: its detector did not compute loss_corr"):
+        head(features)
