@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from mmdet.models.dense_heads import (
+    AnchorHead,
     AutoAssignHead,
     DETRHead,
     FreeAnchorRetinaHead,
@@ -32,6 +33,7 @@ from corrloss.heads.detr import QueryCorrelationMixin
 from corrloss.heads.mixin import DecodedBoxMixin, PositivesCollector
 from corrloss.heads.observe import LossCall
 from corrloss.heads.positives import PositivesError
+from corrloss.heads.retinanet import AnchorCorrelationMixin
 from corrloss.heads.roi import RoICorrelationMixin
 
 #: Losses that are functions of two boxes: the arguments of such a ``loss_bbox`` are decoded boxes.
@@ -157,7 +159,7 @@ def _mixin_for(kind: type) -> type:
         if issubclass(kind, unsupported):
             raise PositivesError(kind.__name__, reason)
     for base in kind.__mro__[1:]:
-        adapter = MODELS.get(f"Correlation{base.__name__}")
+        adapter = AnchorCorrelationMixin if base is AnchorHead else MODELS.get(f"Correlation{base.__name__}")
         if adapter and all(getattr(kind, name, None) is getattr(base, name, None) for name in LOSS_METHODS):
             return adapter
     for family, mixin in FAMILIES.items():

@@ -1,4 +1,4 @@
-"""RetinaNet (Lin et al. 2017) with Correlation Loss."""
+"""RetinaNet (Lin et al. 2017) and other anchor heads of mmdet with Correlation Loss."""
 
 from mmdet.models.dense_heads import RetinaHead
 from mmdet.registry import MODELS
@@ -7,12 +7,8 @@ from torch import Tensor
 from corrloss.heads.mixin import EncodedBoxMixin
 
 
-@MODELS.register_module()
-class CorrelationRetinaHead(EncodedBoxMixin, RetinaHead):
-    """mmdet's RetinaHead; its positives are the anchors that its assigner matched to a box.
-
-    The release computes the coefficient of each feature level (``scope="level"``).
-    """
+class AnchorCorrelationMixin(EncodedBoxMixin):
+    """For heads with the losses of mmdet's ``AnchorHead``; positives are the anchors matched to a box."""
 
     def loss_by_feat_single(
         self,
@@ -36,3 +32,8 @@ class CorrelationRetinaHead(EncodedBoxMixin, RetinaHead):
         return super().loss_by_feat_single(
             cls_score, bbox_pred, anchors, labels, label_weights, bbox_targets, *args, **kwargs
         )
+
+
+@MODELS.register_module()
+class CorrelationRetinaHead(AnchorCorrelationMixin, RetinaHead):
+    """mmdet's RetinaHead. The release computes the coefficient of each feature level (``scope="level"``)."""
