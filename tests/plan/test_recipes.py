@@ -73,10 +73,10 @@ RECIPES = {
     "ap_loss_retinanet": Recipe(
         "CorrelationAPLossRetinaHead", **SSD_LIKE, lr=0.002, losses=("APLoss", "SmoothL1Loss")
     ),
-    # Not released with the loss: as ATSS and PAA.
+    # No released config with the loss: as ATSS and PAA; the release's head of GFL takes the mean over levels.
     "qfl_atss": Recipe("CorrelationQFLATSSHead", **QUALITY),
     "qfl_paa": Recipe("CorrelationQFLPAAHead", **QUALITY),
-    "gfl": Recipe("CorrelationGFLHead", **QUALITY),
+    "gfl": Recipe("CorrelationGFLHead", **QUALITY, scope="level"),
 }  # fmt: skip
 
 
