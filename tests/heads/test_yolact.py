@@ -12,8 +12,8 @@ from tiny_detectors import OBJECTS, ROOT, dense_head
 
 from corrloss.loss import REDUCTIONS, SCOPES
 from corrloss.plan.configs import resolve
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
-from corrloss.plan.table_files import Experiments
 
 
 def maps_of(head):
@@ -57,7 +57,7 @@ def test_scores_are_softmax_probabilities_with_a_background():
 
 
 def padding_after_normalisation(steps, preprocessor):
-    """Normalised pixels of the padding, after `steps` on a grey image and an expansion to 4 times its size."""
+    """Normalised pixels of the padding that `steps` add around a grey image of 8 x 8 pixels."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         results = {"img": np.full((8, 8, 3), 200, dtype=np.uint8)}
         for step in steps:
