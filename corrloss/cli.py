@@ -42,10 +42,10 @@ GpuLease = Annotated[
 HERE = Path()
 
 
-def command(function: Callable) -> Callable:
+def command(function: Callable, hidden: bool = False) -> Callable:
     """Register a command; errors that a user can correct are one message, without a traceback, and exit 1."""
 
-    @app.command()
+    @app.command(hidden=hidden)
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
         try:
@@ -192,23 +192,21 @@ def train(
     write_text(folder.config, dump(planned.config))
     with on_gpus(planned.config["bench"]["gpus"], gpu_lease):
         from corrloss.engine.predict import predict
-        from corrloss.engine.train import Places
         from corrloss.engine.train import train as train_run
 
-        checkpoints = folder.checkpoints(planned.hash)
-        train_run(Places(folder.config, checkpoints, folder.weights, folder.training), log)
-        boxes, report = folder.detections(), folder.prediction
-        predict(folder.config, folder.weights, folder.training, boxes, report, log, folder.path)
+        train_run(folder, log)
+        predict(folder, log)
 
 
-@app.command(hidden=True)
-def train_process(config: Path, work_dir: Path, weights: Path, report: Path) -> None:
-    """One of several processes of a training; :mod:`corrloss.engine.train` starts them."""
+@functools.partial(command, hidden=True)
+def train_process(folder: Path) -> None:
+    """Train the run of a folder, as one of several processes that :mod:`corrloss.engine.processes` starts."""
+    from corrloss.run import RunFolder
+
     with contextlib.redirect_stdout(sys.stderr):
-        from corrloss.engine.train import Places
         from corrloss.engine.train import train as train_run
 
-        train_run(Places(config, work_dir, weights, report), log)
+        train_run(RunFolder(folder), log)
 
 
 @command
@@ -221,12 +219,10 @@ def predict_test_dev(run: RunName, pairs: Pairs = None, gpu_lease: GpuLease = ""
     planned = matrix.run(run)
     data = settings.dataset(matrix.test_dev_data(planned.run))
     with on_gpus(min(1, planned.config["bench"]["gpus"]), gpu_lease):
-        from corrloss.engine.evaluation_server import TrainedRun
         from corrloss.engine.evaluation_server import predict_test_dev as predict_and_pack
 
         folder = planned.run.folder(settings.results)
-        trained = TrainedRun(folder.config, folder.weights, folder.training)
-        packed = predict_and_pack(trained, data, settings.data_root, folder.test_dev, log)
+        packed = predict_and_pack(folder, data, settings.data_root, log)
     log(f"{packed}: submit this file to the evaluation server, which computes the AP of test-dev")
 
 

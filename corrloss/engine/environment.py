@@ -1,4 +1,4 @@
-"""What a result may depend on besides its config: versions, machine, device."""
+"""The environment of a training or prediction: versions and hardware that a result may depend on."""
 
 from __future__ import annotations
 

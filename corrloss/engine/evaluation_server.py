@@ -1,67 +1,54 @@
-"""Prediction of images without published ground truth, for the evaluation server that has it."""
+"""Prediction of images without published ground truth, packed for the evaluation server that has it."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from mmengine.config import Config
 
 from corrloss.coco.published import PUBLISHED
 from corrloss.coco.submission import pack_test_dev
-from corrloss.engine.predict import predict
-from corrloss.plan.config_files import dump, load
+from corrloss.engine.predict import WeightsError, build_test_runner
+from corrloss.plan.config_files import load
 from corrloss.plan.configs import with_test_images
+from corrloss.run import RunFolder
 
-ALGORITHM = "corrloss"  # stands in the names that the server wants; the run's folder says which run it is
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """What a run left that predicts.
-
-    Attributes:
-        config: Its resolved config.
-        weights: Its state dict.
-        training: The report of its training.
-    """
-
-    config: Path
-    weights: Path
-    training: Path
+ALGORITHM = "corrloss"  # in the file names that the server expects; the run's folder names the run
 
 
-def predict_test_dev(
-    run: TrainedRun, data: dict, data_root: Path, folder: Path, log: Callable[[str], None]
-) -> Path:
-    """Predict the test images of a data set with a run that was trained on another, and pack the boxes.
+def predict_test_dev(folder: RunFolder, data: dict, data_root: Path, log: Callable[[str], None]) -> Path:
+    """Predict the test images of another data set than the run's, of the same classes, and pack the boxes.
 
     Args:
-        run: The trained run.
+        folder: The folder of a trained run; the zip file goes to its ``test_dev``.
         data: The data set's file in ``experiments/datasets``; its ``test`` lists images, with or without
             annotations.
         data_root: Folder that holds the data sets.
-        folder: Where the zip file goes, and scratch files on the way.
-        log: Takes lines about the progress.
+        log: Called with lines about the progress.
 
     Returns:
         The zip file, ready for the server: see :func:`corrloss.coco.submission.pack_test_dev`.
 
     Raises:
-        WeightsError: The weights do not load or do not fit the config's model.
+        WeightsError: The training failed, or the weights do not load or do not fit the config's model.
         DataSetError: The image list is not that of the data set, or a detection is malformed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    config = with_test_images(load(folder.config).to_dict(), data, data_root)
     expected = data["test"].get("expected")
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".predict-") as scratch:
-        config, detections = Path(scratch) / "config.py", Path(scratch) / "detections.bbox.json"
-        changed = with_test_images(load(run.config).to_dict(), data, data_root)
-        config.write_text(dump(changed), encoding="utf-8")
-        predict(config, run.weights, run.training, detections, Path(scratch) / "prediction.json", log)
-        return pack_test_dev(
-            detections,
-            data_root / data["folder"] / data["test"]["ann_file"],
-            folder,
-            ALGORITHM,
-            published_images=PUBLISHED[expected].images if expected else None,
-        )
+    with folder.exclusive(log):
+        if reason := folder.read_training().get("failed"):
+            raise WeightsError(
+                f"{folder.weights}: expected weights of a training that did not fail, found: {reason}"
+            )
+        folder.test_dev.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.path, prefix=".predict-") as scratch:
+            build_test_runner(Config(config), folder.weights, Path(scratch), log).test()
+            return pack_test_dev(
+                RunFolder(Path(scratch)).detections(),
+                data_root / data["folder"] / data["test"]["ann_file"],
+                folder.test_dev,
+                ALGORITHM,
+                published_images=PUBLISHED[expected].images if expected else None,
+            )

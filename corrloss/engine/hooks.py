@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and what it remembers of its course."""
+"""Hooks of a training: progress, loss curve, divergence."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 REPORT_SECONDS = 10.0
-#: A loss is exploding at this multiple of its running mean.
+#: A loss has exploded at this multiple of its running mean.
 EXPLOSION = 1000.0
-#: Iterations between two looks at the losses on a GPU, each of which waits for it.
-LOOK_EVERY = 50
+#: Iterations between two checks of the losses on a GPU: a check synchronises with the device.
+CHECK_EVERY = 50
 
 
 class ProgressHook(Hook):
-    """Says every few seconds which run this is, how far it is and how long it will still take.
+    """Logs the run, its progress, and the time to go, every few seconds.
 
     Args:
         run: Name of the run.
-        log: Takes one line of text.
-        seconds: Least time between two lines.
+        log: Called with one line of text.
+        seconds: Shortest time between two lines.
     """
 
     priority = "VERY_LOW"
@@ -34,12 +34,12 @@ class ProgressHook(Hook):
         self.seconds = seconds
 
     def before_train(self, runner: Runner) -> None:
-        """Note where the clock and the (possibly resumed) count start."""
+        """Store the time and the (possibly resumed) iteration at the start."""
         self._start = self._last = time.monotonic()
         self._first = runner.iter
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Say a line when the last one is old enough, and at the end."""
+        """Log a line if the last one is old enough, and at the end."""
         done, now = runner.iter + 1, time.monotonic()
         if now - self._last < self.seconds and done < runner.max_iters:
             return
@@ -53,13 +53,13 @@ class ProgressHook(Hook):
 
 
 class CurveHook(Hook):
-    """Remembers the mean of each loss term over equal stretches of the training.
+    """Records the mean of each loss term over intervals of equal length.
 
     Args:
-        points: Stretches to divide the training into.
+        points: Number of intervals that the training is divided into.
 
     Attributes:
-        curve: One dict a stretch: ``iteration`` (its last) and the mean of each loss term.
+        curve: One dict per interval: ``iteration`` (its last) and the mean of each loss term.
     """
 
     priority = "VERY_LOW"
@@ -71,62 +71,62 @@ class CurveHook(Hook):
         self._count = 0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Add this iteration to the current stretch; close the stretch at its end."""
+        """Add this iteration to the current interval; append the means at its end."""
         for name, value in outputs.items():
-            # Kept as tensors: reading each one would wait for the GPU at every iteration.
+            # Kept as tensors: reading one would force a GPU synchronisation in every iteration.
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         self._count += 1
-        stretch = max(1, runner.max_iters // self.points)
+        interval = max(1, runner.max_iters // self.points)
         done = runner.iter + 1
-        if done % stretch == 0 or done == runner.max_iters:
+        if done % interval == 0 or done == runner.max_iters:
             means = {name: float(total) / self._count for name, total in self._sums.items()}
             self.curve.append({"iteration": done, **means})
             self._sums, self._count = {}, 0
 
     def state(self) -> dict:
-        """All that the curve goes on from, in plain types and tensors."""
+        """The state that a resume needs, as plain types and tensors."""
         return {"curve": list(self.curve), "sums": dict(self._sums), "count": self._count}
 
     def set_state(self, state: dict) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         self.curve, self._sums, self._count = list(state["curve"]), dict(state["sums"]), state["count"]
 
 
 class TrainingDiverged(ArithmeticError):
-    """A loss is no finite number any more, or has exploded; the message names iteration and terms."""
+    """A loss is no longer finite, or has exploded; the message names iteration and terms."""
 
 
 class DivergenceHook(Hook):
-    """Stops a training whose loss is no finite number or has exploded.
+    """Stops a training whose loss is not finite or has exploded.
 
-    On a GPU the losses are looked at every :data:`LOOK_EVERY` iterations, for each look waits for the device;
-    the message names the iteration at which it happened all the same.
+    On a GPU the losses are checked every :data:`CHECK_EVERY` iterations, because a check forces a
+    synchronisation; the message still names the iteration in which the loss diverged.
     """
 
-    priority = "HIGHEST"  # before a broken model is drawn into a curve or a checkpoint
+    priority = "HIGHEST"  # before the broken losses reach the curve or a checkpoint
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, dict]] = []
         self._mean: float | None = None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Look at the losses when it is time.
+        """Check the losses when it is time.
 
         Raises:
-            TrainingDiverged: One of them is no finite number or has exploded.
+            TrainingDiverged: One of them is not finite or has exploded.
         """
         self._pending.append((runner.iter + 1, {name: term.detach() for name, term in outputs.items()}))
         last = batch_idx + 1 == len(runner.train_dataloader)
-        if last or not outputs["loss"].is_cuda or len(self._pending) == LOOK_EVERY:
-            self._look()
+        if last or not outputs["loss"].is_cuda or len(self._pending) == CHECK_EVERY:
+            self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         pending, self._pending = self._pending, []
         losses = torch.stack([terms["loss"] for _, terms in pending]).tolist()
         for (iteration, terms), loss in zip(pending, losses, strict=True):
             if not math.isfinite(loss) or (self._mean and loss > EXPLOSION * self._mean):
                 shown = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
-                kind = "exploded" if math.isfinite(loss) else "is no finite number"
+                kind = "exploded" if math.isfinite(loss) else "is not finite"
                 raise TrainingDiverged(f"the loss {kind} at iteration {iteration}: {shown}")
             self._mean = loss if self._mean is None else 0.98 * self._mean + 0.02 * loss
 

@@ -1,127 +1,166 @@
-"""GPUs of one machine, handed to jobs so that no two are given the same one.
+"""Leases of GPUs on one machine: no two jobs are given the same GPU.
 
-The system's file locks keep the account: a lock ends with the process that holds it, however that ended.
-Where a scheduler hands out GPUs, as on a cluster, this is not needed.
+File locks of the operating system record which GPUs are taken; a lock is released when its process ends,
+however that ends. Where a scheduler assigns GPUs, as on a cluster, leases are not needed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import takewhile
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from corrloss.engine.gpus import VISIBLE, Gpu, machine_gpus, visible_gpus
 from corrloss.errors import CorrLossError
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 1.0
+#: Seconds between two checks that the lock files of taken GPUs still exist.
+CHECK_SECONDS = 10.0
 
 
 class LeaseError(CorrLossError):
-    """More GPUs are asked for than there are to choose from."""
+    """More GPUs are requested than are visible."""
 
 
 @contextmanager
 def lease(
-    folder: Path, count: int, log: Callable[[str], None], poll: float = POLL_SECONDS
+    folder: Path,
+    count: int,
+    log: Callable[[str], None],
+    poll: float = POLL_SECONDS,
+    check: float = CHECK_SECONDS,
 ) -> Iterator[list[str]]:
-    """Wait for free GPUs, and let this process and its children see them alone while the block runs.
+    """Wait for free GPUs, and make them the only visible ones of this process and its children.
 
-    Must begin before anything asks CUDA for devices, which some libraries do when they are imported. All or
-    none are taken, and one job at a time chooses: two that wait for several cannot each hold a part of what
-    the other needs, and one that waits for many is not overtaken for ever by others that need few.
+    Enter it before anything asks CUDA for devices, which some libraries do when they are imported. All GPUs
+    or none are taken, and one job at a time chooses: two jobs that wait for several GPUs cannot each hold a
+    part of what the other needs, and a job that waits for many is not overtaken by others that need few.
 
     Args:
-        folder: Folder of the locks, on a disk of this machine and the same for all jobs that share its GPUs.
-        count: GPUs to take; 0 takes none and changes nothing.
-        log: Told once if there is to be waited.
-        poll: Seconds between two looks.
+        folder: Folder of the lock files, on a local disk and the same for all jobs that share the GPUs.
+        count: Number of GPUs; 0 takes none and changes nothing.
+        log: Called with one line if the job has to wait, or if a lock file is deleted meanwhile.
+        poll: Seconds between two attempts.
+        check: Seconds between two checks of the lock files.
 
     Yields:
-        What ``CUDA_VISIBLE_DEVICES`` is set to, as a list.
+        The entries of ``CUDA_VISIBLE_DEVICES`` in the block.
 
     Raises:
-        LeaseError: The pool has fewer GPUs than ``count``.
+        LeaseError: Fewer GPUs than ``count`` are visible.
     """
     if count == 0:
         yield []
         return
-    gpus = pool()
+    gpus = visible_gpus()
     if len(gpus) < count:
+        listed = ", ".join(names[0] for names in machine_gpus()) or "no GPU"
         raise LeaseError(
-            f"{count} GPUs are asked for, and this machine offers {len(gpus)} ({VISIBLE} is "
-            f"{os.environ.get(VISIBLE, 'not set')}, nvidia-smi lists {', '.join(_known()) or 'none'})"
+            f"expected {count} GPUs, found {len(gpus)} ({VISIBLE}={os.environ.get(VISIBLE, 'not set')}, "
+            f"nvidia-smi -L lists {listed}); make more visible, or request fewer"
         )
-    if not folder.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o777)  # the users of a machine share its GPUs
+    _make_shared(folder)
     with ExitStack() as held:
-        ids = _wait_for(folder, gpus, count, held, log, poll)
+        taken = _wait_for(folder, gpus, count, held, log, poll)
+        files = [path for gpu in taken for path in _lock_files(folder, gpu)]
+        held.enter_context(_restored_if_deleted(files, log, check))
+        ids = [gpu.name for gpu in taken]
         held.enter_context(_environment({VISIBLE: ",".join(ids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}))
         yield ids
 
 
 def pool() -> list[str]:
-    """GPUs to choose from: those of ``CUDA_VISIBLE_DEVICES`` if it is set, else all that nvidia-smi lists."""
-    if VISIBLE not in os.environ:
-        return list(_known())
-    # CUDA itself shows none from a negative one on.
-    named = (name.strip() for name in os.environ[VISIBLE].split(","))
-    return list(dict.fromkeys(takewhile(lambda name: name and not name.startswith("-"), named)))
+    """Names of the visible GPUs."""
+    return [gpu.name for gpu in visible_gpus()]
 
 
-def _known() -> dict[str, str]:
-    """Number and UUID of each GPU of this machine, counted as with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
-    if not shutil.which("nvidia-smi"):
-        return {}
-    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
-    listed = subprocess.run(query, capture_output=True, text=True, check=False)
-    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
-    return {number: uuid for number, uuid in (line.split(", ") for line in lines)}
+def _make_shared(folder: Path) -> None:
+    """Make a folder where all users can lock GPUs, and none can delete another one's lock files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(PermissionError):  # another user's: that one has done it
+        folder.chmod(0o1777)
 
 
 def _wait_for(
-    folder: Path, gpus: list[str], count: int, held: ExitStack, log: Callable[[str], None], poll: float
-) -> list[str]:
-    known = _known()  # one GPU has one lock, whether a pool names it by its number or its UUID
-    locks = {name: _lock(folder, f"gpu-{known.get(name, name)}") for name in gpus}
-    told = False
-    with _lock(folder, "queue").acquire(poll_interval=poll):
+    folder: Path, gpus: list[Gpu], count: int, held: ExitStack, log: Callable[[str], None], poll: float
+) -> list[Gpu]:
+    waiting = False
+    with _lock(folder / "queue.lock").acquire(poll_interval=poll):
         while True:
-            with ExitStack() as taken:
-                ids = _take(locks, count, taken)
-                if len(ids) == count:
-                    held.enter_context(taken.pop_all())
-                    return ids
-            if not told:
-                log(f"waiting for {count} free of the GPUs {', '.join(gpus)} ({folder})")
-                told = True
+            with ExitStack() as locks:
+                taken = _take(folder, gpus, count, locks)
+                if len(taken) == count:
+                    held.enter_context(locks.pop_all())
+                    return taken
+            if not waiting:
+                log(f"waiting for {count} free of the GPUs {', '.join(gpu.name for gpu in gpus)} ({folder})")
+                waiting = True
             time.sleep(poll)
 
 
-def _lock(folder: Path, name: str) -> FileLock:
-    # Without the fallback to a mere file, which would outlive a killed job. A name may have slashes in it.
-    return FileLock(folder / (re.sub(r"[^\w.-]", "_", name) + ".lock"), mode=0o666, fallback_to_soft=False)
-
-
-def _take(locks: dict[str, FileLock], count: int, taken: ExitStack) -> list[str]:
-    ids = []
-    for name, lock in locks.items():
-        if len(ids) == count:
+def _take(folder: Path, gpus: list[Gpu], count: int, locks: ExitStack) -> list[Gpu]:
+    """Lock up to ``count`` free GPUs."""
+    taken: list[Gpu] = []
+    for gpu in gpus:
+        if len(taken) == count:
             break
-        try:
-            taken.enter_context(lock.acquire(timeout=0))
-        except Timeout:
-            continue
-        ids.append(name)
-    return ids
+        with ExitStack() as own, suppress(Timeout):
+            for path in _lock_files(folder, gpu):
+                own.enter_context(_lock(path).acquire(timeout=0))
+            locks.enter_context(own.pop_all())
+            taken.append(gpu)
+    return taken
+
+
+def _lock_files(folder: Path, gpu: Gpu) -> list[Path]:
+    """One for each name: another job may know only one of them, for example if nvidia-smi fails there."""
+    return [folder / (re.sub(r"[^\w.-]", "_", f"gpu-{name}") + ".lock") for name in gpu.names]
+
+
+def _lock(path: Path) -> FileLock:
+    # No fallback to a lock that is the mere existence of a file: it would outlive a killed job.
+    return FileLock(path, mode=0o666, fallback_to_soft=False)
+
+
+@contextmanager
+def _restored_if_deleted(files: list[Path], log: Callable[[str], None], check: float) -> Iterator[None]:
+    """Lock files again that are deleted during the block, for example by a clean-up of /tmp."""
+    done = threading.Event()
+    inodes = {path: _inode(path) for path in files}
+
+    def watch() -> None:
+        with ExitStack() as locks:
+            while not done.wait(check):
+                for path in [path for path in files if _inode(path) != inodes[path]]:
+                    try:
+                        locks.enter_context(_lock(path).acquire(timeout=0))
+                        log(f"{path}: was deleted while this job held it; locked again")
+                    except Timeout:
+                        log(f"{path}: was deleted while this job held it; another job now uses this GPU, too")
+                    inodes[path] = _inode(path)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _inode(path: Path) -> int | None:
+    """Identity of a file; None if there is none. Its times are set to now: no clean-up finds it old."""
+    try:
+        os.utime(path)
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 @contextmanager

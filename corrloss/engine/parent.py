@@ -1,7 +1,7 @@
-"""A process that ends with the one that started it.
+"""Ending a child process with its parent.
 
-Locks on GPUs and on a run's folder are held by the process that took them. A process that it started and that
-outlives it would go on computing with no lock.
+Locks on GPUs and on a run's folder belong to the process that took them. A child process that outlives it
+would continue computing without a lock.
 """
 
 from __future__ import annotations
@@ -15,6 +15,6 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """Let the system kill this process when its parent ends, however that comes; only Linux can."""
+    """Make the kernel kill this process when its parent ends, for whatever reason; Linux only."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

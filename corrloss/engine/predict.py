@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import mmdet.datasets
@@ -18,13 +16,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
+from corrloss.analysis.bounds import ORDERS
 from corrloss.coco.reading import load_ground_truth
-from corrloss.engine.candidates import BOUNDS, CandidateKeeper, CandidatesUnavailable, write_candidates
+from corrloss.engine.candidates import CandidateKeeper, CandidatesUnavailable, write_candidates
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.errors import CorrLossError
-from corrloss.files import atomic_write, write_json
+from corrloss.files import atomic_write
 from corrloss.plan.config_files import load
-from corrloss.run import RunFolder
+from corrloss.run import KINDS, RunFolder
 
 
 class WeightsError(CorrLossError):
@@ -32,107 +31,80 @@ class WeightsError(CorrLossError):
 
 
 class PredictionProgressHook(Hook):
-    """Says how many batches are predicted, every tenth of the way."""
+    """Logs the share of predicted batches, ten times in all."""
 
     def __init__(self, run: str, log: Callable[[str], None]) -> None:
         self.run = run
         self.log = log
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Say a line each time another tenth is done."""
+        """Log a line when another tenth is done."""
         total = len(runner.test_dataloader)
         done = batch_idx + 1
         if done * 10 // total > batch_idx * 10 // total:
             self.log(f"{self.run}  predicted {done / total:.0%} of {total} batches")
 
 
-def predict(
-    config_path: Path,
-    weights: Path,
-    training: Path,
-    detections: Path,
-    report: Path,
-    log: Callable[[str], None],
-    candidates: Path | None = None,
-) -> None:
-    """Write the detections of a trained run on its test images; none of a run whose training failed.
+def predict(folder: RunFolder, log: Callable[[str], None]) -> None:
+    """Write the detections of a trained run on its test images, and the report of the prediction.
+
+    Boxes and, where the detector has them, masks; positives before post-processing and the boxes of their
+    best and worst order, unless the post-processing is of an unknown kind, which ``log`` is told. The files
+    of a run whose training failed have no entries.
 
     Args:
-        config_path: The run's resolved config.
-        weights: State dict that :func:`corrloss.engine.train.train` kept.
-        training: The report that it wrote.
-        detections: Where the boxes go: a list of ``image_id, category_id, bbox, score`` with boxes
-            ``x, y, width, height`` in pixels of the original image. Masks, where the detector has
-            them, go beside it with ``bbox`` in the name turned into ``segm``.
-        report: Where seconds, memory and environment are written, as JSON.
-        log: Takes lines about the progress.
-        candidates: Folder for what :meth:`corrloss.engine.candidates.CandidateKeeper.write` keeps of the
-            detector's post-processing; None keeps nothing. Of a detector that cannot be watched nothing
-            is written, and ``log`` is told why.
+        folder: The run's folder, which holds its config, weights and the report of its training.
+        log: Called with lines about the progress.
 
     Raises:
-        ExperimentError: The config is damaged.
+        ExperimentError: The config is missing or damaged.
         StageReportError: The report of the training is.
         WeightsError: The weights do not load or do not fit the config's model.
     """
-    config = load(config_path)
-    torch.set_num_threads(config.bench.threads)
-    kinds = ["bbox", "segm"] if config.bench.masks else ["bbox"]
-    with RunFolder(report.parent).exclusive(log):
-        if "failed" in RunFolder(training.parent).read_training():
-            _write_nothing(detections, kinds, candidates)
-            write_json(report, _report(0.0))
+    config = load(folder.config)
+    with folder.exclusive(log):
+        if "failed" in folder.read_training():
+            seconds = 0.0
+            _write_empty(folder, kinds_of(config))
         else:
-            seconds = _predict(config, weights, kinds, detections, log, candidates)
-            write_json(report, _report(seconds))
+            seconds = _predict(config, folder, log)
+        report = {"peak_memory_mb": peak_memory_mb(), "environment": environment()}
+        folder.write_prediction({"predict_seconds": seconds, **report})
 
 
-def _predict(
-    config: Config,
-    weights: Path,
-    kinds: list[str],
-    detections: Path,
-    log: Callable[[str], None],
-    candidates: Path | None,
-) -> float:
-    """Write what the model detects; returns the seconds that took."""
-    for left in detections.parent.glob(".predict-*"):  # of a process that was killed; this one has the lock
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=detections.parent, prefix=".predict-") as scratch:
-        runner = _build_runner(config, Path(scratch), kinds, log)
-        load_weights(runner.model, weights)
-        keeper = _build_keeper(config, runner) if candidates else None
+def kinds_of(config: Config) -> tuple[str, ...]:
+    """Kinds of detections that a run has."""
+    return KINDS if config.bench.masks else ("bbox",)
+
+
+def _predict(config: Config, folder: RunFolder, log: Callable[[str], None]) -> float:
+    """Write all files of a prediction but its report; returns the seconds that the model took."""
+    with tempfile.TemporaryDirectory(dir=folder.path, prefix=".predict-") as scratch:
+        runner = build_test_runner(config, folder.weights, Path(scratch), log)
+        keeper = _candidate_keeper(config, runner)
         start = time.monotonic()
-        with keeper.watching(runner.model) if keeper else nullcontext():
+        with keeper.watching(runner.model):
             runner.test()
         seconds = time.monotonic() - start
-        for kind in kinds:
-            with atomic_write(_place(detections, kind)) as temporary:
-                (Path(scratch) / f"detections.{kind}.json").replace(temporary)
-    if keeper:
-        _write_candidates(keeper, candidates, config.bench.run, log)
+        for kind in kinds_of(config):
+            RunFolder(Path(scratch)).detections(kind).replace(folder.detections(kind))
+    try:
+        keeper.write(folder.path)
+    except CandidatesUnavailable as reason:
+        log(f"{config.bench.run}  positives before post-processing are not available: {reason}")
     return seconds
 
 
-def _place(detections: Path, kind: str) -> Path:
-    return detections.with_name(detections.name.replace("bbox", kind))
-
-
-def _report(seconds: float) -> dict:
-    return {"predict_seconds": seconds, "peak_memory_mb": peak_memory_mb(), "environment": environment()}
-
-
-def _write_nothing(detections: Path, kinds: list[str], candidates: Path | None) -> None:
-    """Write the files of a run without detections: what follows in the pipeline finds them."""
+def _write_empty(folder: RunFolder, kinds: tuple[str, ...]) -> None:
+    """Write files without entries, which the next stages read like those of any other run."""
     for kind in kinds:
-        with atomic_write(_place(detections, kind)) as temporary:
+        with atomic_write(folder.detections(kind)) as temporary:
             temporary.write_text("[]\n", encoding="utf-8")
-    if candidates:
-        write_candidates(candidates, [], {order: [] for order in BOUNDS})
+    write_candidates(folder.path, [], {order: [] for order in ORDERS})
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load a state dict, tensors only, every key accounted for.
+    """Load a state dict: tensors only, exactly the model's keys and shapes.
 
     Raises:
         WeightsError: The file is damaged, holds more than tensors, or has other keys or shapes.
@@ -145,22 +117,27 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         ) from error
 
 
-def _build_keeper(config: Config, runner: Runner) -> CandidateKeeper:
+def _candidate_keeper(config: Config, runner: Runner) -> CandidateKeeper:
     dataset = config.test_dataloader.dataset
     ground_truth = load_ground_truth(f"{dataset.data_root}{dataset.ann_file}")
     return CandidateKeeper(ground_truth, runner.test_dataloader.dataset.cat_ids)
 
 
-def _write_candidates(keeper: CandidateKeeper, folder: Path, run: str, log: Callable[[str], None]) -> None:
-    try:
-        keeper.write(folder)
-    except CandidatesUnavailable as reason:
-        log(f"{run}  positives before post-processing are not available: {reason}")
+def build_test_runner(config: Config, weights: Path, scratch: Path, log: Callable[[str], None]) -> Runner:
+    """An mmengine Runner whose ``test()`` writes the detections on the test images without measuring them.
 
+    Args:
+        config: Resolved config of the run.
+        weights: State dict of the model.
+        scratch: Folder for the detections, named as in a :class:`corrloss.run.RunFolder`, and mmengine's log.
+        log: Called with lines about the progress.
 
-def _build_runner(config: Config, scratch: Path, kinds: list[str], log: Callable[[str], None]) -> Runner:
+    Raises:
+        WeightsError: The weights do not load or do not fit the config's model.
+    """
+    torch.set_num_threads(config.bench.threads)
     dataset = config.test_dataloader.dataset
-    return Runner(
+    runner = Runner(
         model=config.model,
         work_dir=str(scratch),
         test_dataloader=config.test_dataloader,
@@ -168,7 +145,7 @@ def _build_runner(config: Config, scratch: Path, kinds: list[str], log: Callable
         test_evaluator=dict(
             type="CocoMetric",
             ann_file=f"{dataset.data_root}{dataset.ann_file}",
-            metric=kinds,
+            metric=list(kinds_of(config)),
             format_only=True,
             outfile_prefix=f"{scratch}/detections",
         ),
@@ -178,3 +155,5 @@ def _build_runner(config: Config, scratch: Path, kinds: list[str], log: Callable
         log_level="WARNING",
         experiment_name=config.bench.run.replace("/", "-"),
     )
+    load_weights(runner.model, weights)
+    return runner

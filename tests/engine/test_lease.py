@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +23,6 @@ ROOT = Path(__file__).parents[2]
 JOB = """
 import json, os, sys, time
 from pathlib import Path
-from corrloss.cli import app
 from corrloss.engine.lease import lease
 folder, count, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 with lease(folder, count, lambda line: print(line, file=sys.stderr, flush=True), poll=0.05):
@@ -73,12 +73,16 @@ def machine(tmp_path, monkeypatch):
     """Makes nvidia-smi list these GPUs; none makes it fail, as without a driver."""
 
     def make(*uuids):
-        lines = "".join(f"echo '{number}, {uuid}'\n" for number, uuid in enumerate(uuids))
-        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{lines or 'exit 9'}\n")
+        lines = [f"GPU {number}: NVIDIA H100 (UUID: {uuid})" for number, uuid in enumerate(uuids)]
+        listing("\n".join(lines), fails=not uuids)
+
+    def listing(text, fails=False):
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {9 * fails}\n")
         (tmp_path / "nvidia-smi").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
+    make.listing = listing
     return make
 
 
@@ -91,11 +95,60 @@ def machine(tmp_path, monkeypatch):
         ("0,-1,2", ["0"]),
         ("-1", []),
         ("GPU-a,GPU-b", ["GPU-a", "GPU-b"]),
+        ("00,+1,0x2", ["0", "1"]),
+        ("0,none,1", ["0"]),
     ],
 )
 def test_the_pool_is_what_cuda_shows(visible, gpus, expected):
     visible(gpus)
     assert pool() == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ("01,1", ["1"]),
+        ("1,GPU-b7", ["1"]),
+        ("gpu-b,0", []),
+        ("GPU-B7,GPU-b70000", ["GPU-b70000"]),
+        ("GPU-b7,GPU-a", ["GPU-b70000"]),  # two start with GPU-a
+        ("1,2,0", ["1", "2", "0"]),
+        ("1,3,0", ["1"]),  # there is no GPU 3
+        ("GPU-c,0", []),
+    ],
+)
+def test_every_spelling_that_cuda_allows_means_one_gpu(machine, visible, gpus, expected):
+    machine("GPU-a10000", "GPU-b70000", "GPU-a20000")
+    visible(gpus)
+    assert pool() == expected
+
+
+MIG = """\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-a)
+  MIG 3g.40gb     Device  0: (UUID: MIG-1)
+  MIG 3g.40gb     Device  1: (UUID: MIG-2)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-b)
+WARNING: infoROM is corrupted at gpu 0000:65:00.0"""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [(None, ["0", "MIG-2", "1"]), ("0,GPU-a,MIG-1", ["0"]), ("MIG-2,MIG-1", ["MIG-2", "MIG-1"])],
+)
+def test_a_partitioned_gpu_and_a_warning_line_in_the_list(machine, visible, gpus, expected):
+    machine()
+    machine.listing(MIG)
+    if gpus:
+        visible(gpus)
+    assert pool() == expected
+
+
+def test_without_nvidia_smi_the_pool_is_the_variable_as_it_is(machine, visible, monkeypatch, tmp_path):
+    machine()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert pool() == []
+    visible("1,GPU-a,MIG-2")
+    assert pool() == ["1", "GPU-a", "MIG-2"]
 
 
 def test_without_the_variable_the_pool_is_the_machine(machine):
@@ -128,7 +181,7 @@ def test_more_than_there_are_is_refused_at_once(visible, machine, tmp_path):
     machine("GPU-a", "GPU-b", "GPU-c")
     visible("0,1")
     with (
-        pytest.raises(LeaseError, match=r"3 GPUs are asked for.*offers 2.*is 0,1.*lists 0, 1, 2"),
+        pytest.raises(LeaseError, match=r"expected 3 GPUs, found 2.*=0,1.*lists 0, 1, 2"),
         lease(tmp_path, 3, print),
     ):
         pass
@@ -201,22 +254,59 @@ def test_a_gpu_has_one_lock_by_number_and_by_uuid(tmp_path, machine):
         assert taken(start(tmp_path, "GPU-a,GPU-b", 1))[0] == ["GPU-b"]
 
 
-def test_other_users_may_lock_too(tmp_path, visible):
+def test_one_failing_nvidia_smi_makes_no_second_name_of_a_gpu(tmp_path, machine):
+    """A job that knows all names of a GPU excludes, and is excluded by, jobs that know one of them."""
+    machine("GPU-a", "GPU-b")
+    with jobs() as start:
+        assert taken(start(tmp_path, "0", 1))[0] == ["0"]
+        machine()
+        assert taken(start(tmp_path, "GPU-a,GPU-b", 1))[0] == ["GPU-b"]
+        machine("GPU-a", "GPU-b")
+        assert "waiting for 1 free" in waiting(start(tmp_path, "0,1", 1))
+
+
+def test_a_lock_file_that_is_deleted_is_locked_again(tmp_path, visible):
+    visible("0")
+    lines = []
+    with lease(tmp_path / "locks", 1, lines.append, check=0.05), jobs() as start:
+        shutil.rmtree(tmp_path / "locks")
+        until = time.monotonic() + 10
+        while not lines and time.monotonic() < until:
+            time.sleep(0.01)
+        assert "gpu-0.lock: was deleted while this job held it; locked again" in lines[0]
+        assert "waiting for 1 free" in waiting(start(tmp_path / "locks", "0", 1))
+    with lease(tmp_path / "locks", 1, lines.append) as ids:
+        assert ids == ["0"] and len(lines) == 1
+
+
+def test_a_deleted_lock_file_that_another_job_has_taken_is_reported(tmp_path, visible):
+    visible("0")
+    lines = []
+    with lease(tmp_path, 1, lines.append, check=1), jobs() as start:
+        (tmp_path / "gpu-0.lock").unlink()
+        taken(start(tmp_path, "0", 1))
+        until = time.monotonic() + 10
+        while not lines and time.monotonic() < until:
+            time.sleep(0.01)
+    assert "another job now uses this GPU" in lines[0]
+
+
+def test_other_users_may_lock_too_and_delete_nothing(tmp_path, visible):
     visible("0")
     before = os.umask(0o077)
     try:
         with lease(tmp_path / "locks", 1, print):
-            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+            modes = {path.name: path.stat().st_mode & 0o7777 for path in tmp_path.rglob("*")}
     finally:
         os.umask(before)
-    assert modes == {"locks": 0o777, "gpu-0.lock": 0o666, "queue.lock": 0o666}
+    assert modes == {"locks": 0o1777, "gpu-0.lock": 0o666, "queue.lock": 0o666}
 
 
 def test_a_name_is_no_path(tmp_path, visible):
-    visible("MIG-GPU-a/7/0,../../b")
+    visible("MIG-GPU-a/7/0,MIG-../../b")
     with lease(tmp_path / "locks", 2, print):
         assert sorted(path.name for path in (tmp_path / "locks").iterdir()) == [
-            "gpu-.._.._b.lock",
+            "gpu-MIG-.._.._b.lock",
             "gpu-MIG-GPU-a_7_0.lock",
             "queue.lock",
         ]
@@ -255,4 +345,4 @@ def test_a_command_takes_its_gpus_before_it_imports_what_uses_them(visible, tmp_
 
     gpus.append(4)
     refused = CliRunner().invoke(app, arguments)
-    assert refused.exit_code == 1 and "error: 4 GPUs are asked for" in refused.stderr
+    assert refused.exit_code == 1 and "error: expected 4 GPUs, found 3" in refused.stderr

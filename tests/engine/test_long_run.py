@@ -11,9 +11,10 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 
 from corrloss import CorrelationLoss
-from corrloss.engine import train as training
+from corrloss.engine.checkpoints import Checkpoints
 from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook
 from corrloss.engine.resume import ResumeHook
+from corrloss.engine.trainer import build_runner
 
 ITERATIONS = 50 * 400  # a mini training has 200 to 500
 
@@ -79,7 +80,8 @@ def test_fifty_times_the_iterations_of_mini_take_no_more_memory(tmp_path):
     )
     curve, watch = CurveHook(), Watch(tmp_path)
     hooks = [ProgressHook("long", lambda line: None), curve, DivergenceHook()]
-    runner = training.build_runner(config, tmp_path, [*hooks, ResumeHook(tmp_path, curve), watch])
+    checkpoints = Checkpoints(tmp_path)
+    runner = build_runner(config, checkpoints, [*hooks, ResumeHook(checkpoints, curve), watch], print)
     runner.train()
     assert runner.iter == ITERATIONS
     start, end = watch.memory[4999], watch.memory[ITERATIONS - 1]

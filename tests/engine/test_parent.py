@@ -1,4 +1,4 @@
-"""Whatever a killed training had started ends too."""
+"""The child processes of a killed training end, too."""
 
 import signal
 import subprocess
@@ -41,23 +41,24 @@ def test_a_child_that_is_told_so_when_it_is_started_ends_too():
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_a_killed_training_in_two_processes(smoke_config, tmp_path):
-    long = lambda settings: settings["train_cfg"].update(max_epochs=1000)  # noqa: E731
-    config = smoke_config("two", long, BatchPlan(processes=2, images_per_process=2))
-    arguments = [config, *(tmp_path / name for name in ("work", "weights.pth", "training.json"))]
-    process = subprocess.Popen([sys.executable, "-m", "corrloss.cli", "train-process", *arguments])
+def test_nothing_is_left_of_a_killed_training_in_two_processes(smoke_run, tmp_path):
+    def longer(settings):
+        settings["train_cfg"]["max_epochs"] = 1000
+
+    run = smoke_run(tmp_path, longer, BatchPlan(processes=2, images_per_process=2))
+    process = subprocess.Popen([sys.executable, "-m", "corrloss.cli", "train-process", str(run.path)])
     started = psutil.Process(process.pid)
     until = time.monotonic() + 120
     while len(children := started.children(recursive=True)) < 3:  # torchrun, and two that train
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.1)
-    while not list((tmp_path / "work").glob("iter_*.pth")):  # they are at work
+    while not list(tmp_path.rglob("iter_*.pth")):  # they are at work
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert psutil.wait_procs(children, timeout=WITHIN)[1] == []
-    assert not (tmp_path / "weights.pth").exists()
+    assert not run.weights.exists()
 
 
 def test_where_the_system_cannot_nothing_happens(monkeypatch):

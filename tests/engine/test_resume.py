@@ -1,4 +1,4 @@
-"""A training that was cut off at any instant goes on as if it had not been."""
+"""A training that was interrupted at any instant resumes bit-exactly."""
 
 import random
 import subprocess
@@ -8,16 +8,19 @@ import time
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from corrloss.engine import train as training
+from corrloss.engine.checkpoints import Checkpoints
 from corrloss.engine.hooks import CurveHook
-from corrloss.engine.resume import ResumeHook, checkpoints, newest_whole, random_states, set_random_states
+from corrloss.engine.random_states import random_states, set_random_states
+from corrloss.engine.resume import ResumeHook
+from corrloss.engine.train import train
+from corrloss.engine.trainer import build_runner
+from corrloss.plan.config_files import load
 
 
 class Cut(Exception):
-    """The training is cut off here."""
+    """The training is interrupted here."""
 
 
 class CutAt(Hook):
@@ -33,29 +36,26 @@ class CutAt(Hook):
             raise Cut
 
 
-def places(config, folder):
-    return training.Places(config, folder / "work", folder / "weights.pth", folder / "training.json")
+def checkpoints_of(run):
+    return Checkpoints.of(run, load(run.config))
 
 
-def cut_off(config, folder, iteration, every):
+def interrupt(run, iteration, every):
     """Train from the newest checkpoint to an iteration, with a checkpoint every few iterations."""
-    loaded = Config.fromfile(str(config))
-    work_dir = places(config, folder).work_dir
-    work_dir.mkdir(parents=True, exist_ok=True)
+    checkpoints = checkpoints_of(run)
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
     curve = CurveHook()
-    hooks = [curve, ResumeHook(work_dir, curve, every), CutAt(iteration)]
-    runner = training.build_runner(loaded, work_dir, hooks, newest_whole(work_dir, print))
-    runner.model.to(memory_format=torch.channels_last)
+    hooks = [curve, ResumeHook(checkpoints, curve, every), CutAt(iteration)]
+    runner = build_runner(load(run.config), checkpoints, hooks, print)
     with pytest.raises(Cut):
         runner.train()
 
 
-def finished(config, folder):
+def finished(run):
     """Weights and loss curve of a training, from the newest checkpoint to its end."""
-    where = places(config, folder)
-    training.train(where, log=lambda line: None)
-    last = torch.load(checkpoints(where.work_dir)[0], weights_only=True)
-    return torch.load(where.weights, weights_only=True), last["bench"]["curve"]["curve"]
+    train(run, log=lambda line: None)
+    last = torch.load(checkpoints_of(run).newest_first()[0], weights_only=True)
+    return torch.load(run.weights, weights_only=True), last["bench"]["curve"]["curve"]
 
 
 def same(one, other):
@@ -63,14 +63,16 @@ def same(one, other):
 
 
 @pytest.fixture(scope="module", params=[0, 2], ids=["in the process", "two workers"])
-def whole(request, smoke_config, tmp_path_factory):
-    """Config, weights and curve of a training that nobody cut off; images loaded with or without workers."""
+def whole(request, smoke_run, tmp_path_factory):
+    """A function that makes runs, images loaded with or without workers; weights and curve of one of them."""
 
     def set_workers(settings):
         settings["train_dataloader"]["num_workers"] = request.param
 
-    config = smoke_config(f"workers{request.param}", set_workers)
-    return config, *finished(config, tmp_path_factory.mktemp("whole"))
+    def make(folder):
+        return smoke_run(folder, set_workers)
+
+    return make, *finished(make(tmp_path_factory.mktemp("whole")))
 
 
 @pytest.mark.parametrize(
@@ -78,28 +80,38 @@ def whole(request, smoke_config, tmp_path_factory):
     [([5], 1000), ([5], 1), ([2, 4, 8], 1), ([3, 6], 2), ([1], 1000)],
     ids=["from an epoch's end", "within an epoch", "three times", "at epochs' ends", "before any checkpoint"],
 )
-def test_a_training_cut_off_ends_with_the_same_weights_and_curve(whole, tmp_path, cuts, every):
-    config, weights, curve = whole
+def test_an_interrupted_training_ends_with_the_same_weights_and_curve(whole, tmp_path, cuts, every):
+    make, weights, curve = whole
+    run = make(tmp_path)
     for cut in cuts:
-        cut_off(config, tmp_path, cut, every)
-    resumed, resumed_curve = finished(config, tmp_path)
+        interrupt(run, cut, every)
+    resumed, resumed_curve = finished(run)
     assert same(weights, resumed)
     assert resumed_curve == curve
 
 
 def test_the_same_seed_gives_the_same_weights_twice(whole, tmp_path):
-    config, weights, curve = whole
-    again, again_curve = finished(config, tmp_path)
+    make, weights, curve = whole
+    again, again_curve = finished(make(tmp_path))
     assert same(weights, again) and curve == again_curve
 
 
+def test_another_config_never_resumes_the_checkpoints_of_this_one(smoke_run, tmp_path):
+    def other_rate(settings):
+        settings["optim_wrapper"]["optimizer"]["lr"] /= 2
+
+    expected, _ = finished(smoke_run(tmp_path / "fresh", other_rate))
+    interrupt(smoke_run(tmp_path / "changed"), iteration=5, every=1)
+    assert same(expected, finished(smoke_run(tmp_path / "changed", other_rate))[0])
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a flipped byte", "no checkpoint"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(smoke_config, tmp_path, damage):
-    config = smoke_config("damaged")
-    weights, _ = finished(config, tmp_path / "whole")
-    cut_off(config, tmp_path / "cut", iteration=8, every=1)
-    work_dir = places(config, tmp_path / "cut").work_dir
-    newest, before = checkpoints(work_dir)
+def test_a_damaged_checkpoint_is_renamed_and_the_one_before_it_used(smoke_run, tmp_path, damage):
+    weights, _ = finished(smoke_run(tmp_path / "whole"))
+    run = smoke_run(tmp_path / "cut")
+    interrupt(run, iteration=8, every=1)
+    checkpoints = checkpoints_of(run)
+    newest, before = checkpoints.newest_first()
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     changed = {
@@ -109,29 +121,30 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(smoke_conf
         "no checkpoint": b"not a checkpoint",
     }
     newest.write_bytes(changed[damage])
-    said = []
-    assert newest_whole(work_dir, said.append) == before
-    assert newest.name in said[0] and "damaged" in said[0] and newest.with_suffix(".damaged").exists()
-    assert same(weights, finished(config, tmp_path / "cut")[0])
+    lines = []
+    assert checkpoints.newest_intact(lines.append) == before
+    assert newest.name in lines[0] and "damaged" in lines[0] and newest.with_suffix(".damaged").exists()
+    assert same(weights, finished(run)[0])
 
 
-def test_the_two_newest_checkpoints_are_kept_and_one_at_the_end(smoke_config, tmp_path):
-    config = smoke_config("kept")
-    cut_off(config, tmp_path, iteration=8, every=1)
-    work_dir = places(config, tmp_path).work_dir
-    assert [path.name for path in checkpoints(work_dir)] == ["iter_000000008.pth", "iter_000000007.pth"]
-    finished(config, tmp_path)
-    assert [path.name for path in checkpoints(work_dir)] == ["iter_000000009.pth"]
-    left = {path.name for path in work_dir.iterdir()}
-    assert left == {"iter_000000009.pth", "starts.txt"}
+def test_the_two_newest_checkpoints_are_kept_and_one_at_the_end(smoke_run, tmp_path):
+    run = smoke_run(tmp_path)
+    interrupt(run, iteration=8, every=1)
+    checkpoints = checkpoints_of(run)
+    names = [path.name for path in checkpoints.newest_first()]
+    assert names == ["iter_000000008.pth", "iter_000000007.pth"]
+    finished(run)
+    assert {path.name for path in checkpoints.folder.iterdir()} == {"iter_000000009.pth", "starts.txt"}
 
 
-def test_a_finished_training_whose_weights_were_lost_trains_nothing_again(smoke_config, tmp_path):
-    config = smoke_config("lost")
-    weights, curve = finished(config, tmp_path)
-    places(config, tmp_path).weights.unlink()
-    again, again_curve = finished(config, tmp_path)
+def test_a_finished_training_whose_weights_were_lost_trains_nothing_again(smoke_run, tmp_path):
+    run = smoke_run(tmp_path)
+    weights, curve = finished(run)
+    content = run.weights.read_bytes()
+    run.weights.unlink()
+    again, again_curve = finished(run)
     assert same(weights, again) and curve == again_curve
+    assert run.weights.read_bytes() == content
 
 
 @pytest.fixture
@@ -150,26 +163,32 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)  # a log of the training is still open
 
 
-def test_a_full_disk_is_said_and_the_training_goes_on_when_there_is_room(smoke_config, tmp_path, small_disk):
-    config = smoke_config("full")
-    weights, _ = finished(config, tmp_path / "whole")
-    size = checkpoints(places(config, tmp_path / "whole").work_dir)[0].stat().st_size
+def process_of(run, **pipes):
+    """A process that trains."""
+    command = [sys.executable, "-m", "corrloss.cli", "train-process", str(run.path)]
+    return subprocess.Popen(command, text=True, **pipes)
+
+
+def test_a_full_disk_is_reported_and_the_training_resumes_when_there_is_room(smoke_run, tmp_path, small_disk):
+    whole = smoke_run(tmp_path / "whole")
+    weights, _ = finished(whole)
+    size = checkpoints_of(whole).newest_first()[0].stat().st_size
     folder, resize = small_disk
     resize(size * 3 // 2)  # a first checkpoint, and half of a second one
-    where = places(config, folder)
-    command = [sys.executable, "-m", "corrloss.cli", "train-process", *where.as_arguments()]
-    training_of_it = subprocess.run(command, capture_output=True, text=True)
-    assert training_of_it.returncode == 1
-    assert "No space left on device. Make room" in training_of_it.stderr.splitlines()[-1]
-    assert newest_whole(where.work_dir, print) and not list(where.work_dir.glob(".*.part"))
+    run = smoke_run(folder)
+    process = process_of(run, stderr=subprocess.PIPE)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "No space left on device. Make room" in errors.splitlines()[-1]
+    checkpoints = checkpoints_of(run)
+    assert checkpoints.newest_intact(print) and not list(checkpoints.folder.glob(".*.part"))
     resize(size * 10)
-    assert same(weights, finished(config, folder)[0])
+    assert same(weights, finished(run)[0])
 
 
-def started(work_dir):
+def starts(checkpoints):
     """How often a training was started."""
-    starts = work_dir / training.STARTS
-    return len(starts.read_text().splitlines()) if starts.exists() else 0
+    return checkpoints.resumes() + 1 if (checkpoints.folder / "starts.txt").exists() else 0
 
 
 def wait_until(process, condition):
@@ -179,31 +198,30 @@ def wait_until(process, condition):
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_instants_change_no_bit(smoke_config, tmp_path):
+def test_ten_kills_at_random_instants_change_no_bit(smoke_run, tmp_path):
     """SIGKILL to a real process, at random instants; the last ones while it writes checkpoints."""
 
     def longer(settings):
         settings["train_cfg"]["max_epochs"] = 40
 
-    config = smoke_config("killed", longer)
-    weights, _ = finished(config, tmp_path / "whole")
-    where = places(config, tmp_path / "killed")
-    command = [sys.executable, "-m", "corrloss.cli", "train-process", *where.as_arguments()]
+    weights, _ = finished(smoke_run(tmp_path / "whole", longer))
+    run = smoke_run(tmp_path / "killed", longer)
+    checkpoints = checkpoints_of(run)
     generator = random.Random(0)
     alive = {"training": 0, "writing": 0}
     for kill in range(10):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(process, lambda count=kill + 1: started(where.work_dir) == count)
+        process = process_of(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(process, lambda count=kill + 1: starts(checkpoints) == count)
         if kill < 5:
             time.sleep(generator.uniform(0, 1.5))
         else:
-            wait_until(process, lambda: any(where.work_dir.glob(".*.part")))
+            wait_until(process, lambda: any(checkpoints.folder.glob(".*.part")))
         alive["training" if kill < 5 else "writing"] += process.poll() is None
         process.kill()
         process.wait()
     assert min(alive.values()) >= 2, alive  # else this tested nothing
-    assert same(weights, finished(config, tmp_path / "killed")[0])
-    assert '"resumes": 10' in where.report.read_text()
+    assert same(weights, finished(run)[0])
+    assert run.read_training()["resumes"] == 10
 
 
 def test_random_states_come_back():
