@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import mmdet.datasets
 import mmdet.models
@@ -25,8 +24,8 @@ from corrloss.coco.reading import load_detections, load_ground_truth
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine.candidates import BOUNDS, MIN_IOU, POSITIVES, CandidateKeeper, CandidatesUnavailable
 from corrloss.engine.postprocessing import watched_post_processing
-from corrloss.engine.predict import predict
-from corrloss.plan.config_files import dump
+from corrloss.engine.predict import build_test_runner, predict
+from corrloss.plan.config_files import dump, load
 from corrloss.plan.configs import resolve
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
@@ -450,19 +449,16 @@ def test_predict_keeps_what_the_analysis_reads(config_of, model_of, ground_truth
     run = RunFolder(tmp_path)
     assert tmp_path / POSITIVES == run.positives
     assert {order: tmp_path / name for order, name in BOUNDS.items()} == {o: run.bound(o) for o in ORDERS}
-    config = tmp_path / "config.py"
-    config.write_text(dump(config_of("atss").to_dict()))
-    torch.save(model_of("atss").state_dict(), tmp_path / "weights.pth")
+    run.config.write_text(dump(config_of("atss").to_dict()))
+    torch.save(model_of("atss").state_dict(), run.weights)
     run.write_training(dict.fromkeys(TRAINING_KEYS))
+    unwatched = RunFolder(tmp_path / "unwatched")
+    unwatched.path.mkdir()
+    build_test_runner(load(run.config), run.weights, unwatched.path, print).test()
     lines = []
-    for folder in (None, tmp_path):
-        name = f"{'with' if folder else 'without'}.bbox.json"
-        places = SimpleNamespace(detections=tmp_path / name, report=tmp_path / "prediction.json")
-        given = (config, tmp_path / "weights.pth", tmp_path / "training.json")
-        predict(*given, places.detections, places.report, lines.append, folder)
-    assert (tmp_path / "with.bbox.json").read_bytes() == (tmp_path / "without.bbox.json").read_bytes()
+    predict(run, lines.append)
+    assert run.detections().read_bytes() == unwatched.detections().read_bytes()
     assert not any("not available" in line for line in lines)
-    (tmp_path / "with.bbox.json").rename(run.detections())
     measured = metrics.run_metrics(load_run(run, ground_truth.path))
     assert {"rho_img", "bound_img_best_AP", "bound_img_worst_AP"} <= measured.keys()
     assert [path.name for path in tmp_path.glob(".*")] == [".lock"]
