@@ -43,8 +43,9 @@ def pearson(scores: Tensor, ious: Tensor) -> Tensor:
         TypeError: An argument is not a floating point tensor.
         ValueError: An argument is not 1-d, or the lengths differ.
 
-    >>> pearson(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
-    tensor(1.)
+    Examples:
+        >>> pearson(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
+        tensor(1.)
     """
     return correlate("pearson", scores, ious).to(out_dtype(scores, ious))
 
@@ -55,17 +56,18 @@ def concordance(scores: Tensor, ious: Tensor) -> Tensor:
     Lin, *A Concordance Correlation Coefficient to Evaluate Reproducibility*, Biometrics 1989. The variances
     and the covariance are the unbiased ones (n - 1), as in the release of Correlation Loss.
 
-    Arguments, dtype and errors are those of :func:`pearson`. It is undefined, hence 0 with a zero gradient,
+    Arguments, dtype and errors are those of `pearson`. It is undefined, hence 0 with a zero gradient,
     only where the denominator is zero: n < 2, or both samples are one and the same constant.
 
-    >>> concordance(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.1, 0.5, 0.9]))
-    tensor(1.)
+    Examples:
+        >>> concordance(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.1, 0.5, 0.9]))
+        tensor(1.)
     """
     return correlate("concordance", scores, ious).to(out_dtype(scores, ious))
 
 
 def spearman(scores: Tensor, ious: Tensor, strength: float = 1.0) -> Tensor:
-    """Pearson's correlation of the L2 soft ranks of scores and IoUs (:func:`corrloss.soft_rank`).
+    """Pearson's correlation of the L2 soft ranks of scores and IoUs (`corrloss.soft_rank`).
 
     Blondel et al., *Fast Differentiable Sorting and Ranking*, ICML 2020.
 
@@ -80,19 +82,20 @@ def spearman(scores: Tensor, ious: Tensor, strength: float = 1.0) -> Tensor:
         strength: Regularisation strength of the soft rank, > 0.
 
     Returns:
-        As :func:`pearson`. On a GPU, at a strength of 1 or more, the result is NaN if the values of an
+        As `pearson`. On a GPU, at a strength of 1 or more, the result is NaN if the values of an
         argument lie further apart than the strength: ranking only in that case would force a GPU
         synchronisation. On the CPU they are ranked.
 
     Raises:
-        TypeError: As :func:`pearson`.
-        ValueError: As :func:`pearson`, or ``strength`` is not positive.
+        TypeError: As `pearson`.
+        ValueError: As `pearson`, or ``strength`` is not positive.
 
-    >>> scores, ious = torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8])
-    >>> spearman(scores, ious, strength=0.01)
-    tensor(1.)
-    >>> spearman(scores, ious) == pearson(scores, ious)
-    tensor(True)
+    Examples:
+        >>> scores, ious = torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8])
+        >>> spearman(scores, ious, strength=0.01)
+        tensor(1.)
+        >>> spearman(scores, ious) == pearson(scores, ious)
+        tensor(True)
     """
     return correlate("spearman", scores, ious, strength).to(out_dtype(scores, ious))
 
@@ -111,11 +114,12 @@ def spearman_exact(scores: Tensor, ious: Tensor) -> Tensor:
     standard error of the mean score: across some neighbours, but few of them, and the gradient scales with
     g, and inversely with s, as a derivative does. Much longer steps were seen to shrink the scores' spread.
 
-    Arguments, returns and errors are those of :func:`pearson`. A second derivative is refused, and so is
+    Arguments, returns and errors are those of `pearson`. A second derivative is refused, and so is
     forward mode (``torch.func.jvp``): the gradient is not a derivative.
 
-    >>> spearman_exact(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
-    tensor(1.)
+    Examples:
+        >>> spearman_exact(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
+        tensor(1.)
     """
     return correlate("spearman_exact", scores, ious).to(out_dtype(scores, ious))
 

@@ -18,7 +18,7 @@ class CorrelationLoss(nn.Module):
 
     Args:
         coefficient: ``"pearson"``, ``"concordance"``, ``"spearman"`` or ``"spearman_exact"``: the
-            functions of :mod:`corrloss.coefficients`.
+            functions of `corrloss.coefficients`.
         weight: Factor of the loss, >= 0. At 0 nothing is computed.
         scope: Which positives share a coefficient: all of the ``"batch"``, or those of one ``"level"`` of the
             feature pyramid or of one ``"image"``.
@@ -34,10 +34,11 @@ class CorrelationLoss(nn.Module):
     Raises:
         ValueError: An argument is not one of its choices or out of its range.
 
-    >>> loss = CorrelationLoss("concordance", weight=0.2)
-    >>> scores = torch.tensor([0.3, 0.6, 0.9], requires_grad=True)
-    >>> loss(scores, torch.tensor([0.3, 0.9, 0.6]))
-    tensor(0.1000, grad_fn=<ToCopyBackward0>)
+    Examples:
+        >>> loss = CorrelationLoss("concordance", weight=0.2)
+        >>> scores = torch.tensor([0.3, 0.6, 0.9], requires_grad=True)
+        >>> loss(scores, torch.tensor([0.3, 0.9, 0.6]))
+        tensor(0.1000, grad_fn=<ToCopyBackward0>)
     """
 
     def __init__(

@@ -50,10 +50,11 @@ def soft_rank(x: Tensor, strength: float = 1.0, dim: int = -1) -> Tensor:
         ValueError: ``strength`` is not positive and finite, or ``x`` has no dimension.
         TypeError: ``x`` is not a floating point tensor.
 
-    >>> soft_rank(torch.tensor([0.1, 0.9, 0.2]), strength=0.01)
-    tensor([1., 3., 2.])
-    >>> soft_rank(torch.tensor([0.1, 0.9, 0.2]), strength=1.0)  # one block: a shift of the input
-    tensor([1.7000, 2.5000, 1.8000])
+    Examples:
+        >>> soft_rank(torch.tensor([0.1, 0.9, 0.2]), strength=0.01)
+        tensor([1., 3., 2.])
+        >>> soft_rank(torch.tensor([0.1, 0.9, 0.2]), strength=1.0)  # one block: a shift of the input
+        tensor([1.7000, 2.5000, 1.8000])
     """
     check_strength(strength)
     if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -92,7 +93,7 @@ def rank_in_blocks(rows: Tensor, blocks: "Blocks", strength: float) -> Tensor:
 
 
 def rank_on_host(rows: Tensor, blocks: "Blocks", strength: float) -> Tensor:
-    """As :func:`rank_in_blocks`, without a gradient and by NumPy: a third of the time where n is small."""
+    """As `rank_in_blocks`, without a gradient and by NumPy: a third of the time where n is small."""
     if isotonic_regression is None:
         return rank_in_blocks(rows, blocks, strength)
     order, number, size, mean_rank, first = (each.numpy() for each in blocks)
@@ -277,7 +278,7 @@ def _find_on_cpu(rows: Tensor, strength: float | None, group: Tensor | None) -> 
 
 
 def _find_without_nan(rows: Tensor, strength: float | None, group: Tensor | None) -> Blocks:
-    """As :func:`_find_on_cpu`, where a row has a NaN or an infinity: mean ranks of its blocks are NaN."""
+    """As `_find_on_cpu`, where a row has a NaN or an infinity: mean ranks of its blocks are NaN."""
     finite = rows.abs().amax(dim=1) < _LARGEST
     blocks = _find_on_cpu(torch.where(finite[:, None], rows, 0.0), strength, group)
     row = blocks.order // rows.shape[1]

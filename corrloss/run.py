@@ -33,7 +33,7 @@ class RunFolder:
     Attributes:
         path: The folder; it need not exist yet.
 
-    Example:
+    Examples:
         >>> folder = RunFolder(Path("results/mini/runs/mini_coco/atss/none/seed0"))
         >>> folder.detections("segm").name, folder.bound("best").name, folder.replicates().name
         ('detections.segm.json', 'detections_best.bbox.json', 'bootstrap.bbox.npz')
@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Resolved config, written by :func:`corrloss.plan.config_files.dump`."""
+        """Resolved config, written by `corrloss.plan.config_files.dump`."""
         return self.path / "config.py"
 
     @property
@@ -53,17 +53,17 @@ class RunFolder:
 
     @property
     def training(self) -> Path:
-        """Report of the training, JSON with :data:`TRAINING_KEYS`."""
+        """Report of the training, JSON with `TRAINING_KEYS`."""
         return self.path / "training.json"
 
     @property
     def prediction(self) -> Path:
-        """Report of the prediction, JSON with :data:`PREDICTION_KEYS`."""
+        """Report of the prediction, JSON with `PREDICTION_KEYS`."""
         return self.path / "prediction.json"
 
     @property
     def positives(self) -> Path:
-        """Positives before post-processing, written by :mod:`corrloss.engine.candidates`."""
+        """Positives before post-processing, written by `corrloss.engine.candidates`."""
         return self.path / "positives.npz"
 
     @property
@@ -81,7 +81,7 @@ class RunFolder:
         return self.path / "checkpoints" / config_hash
 
     def detections(self, kind: str = "bbox") -> Path:
-        """Detections on the test images in COCO's result format; ``kind`` is one of :data:`KINDS`."""
+        """Detections on the test images in COCO's result format; ``kind`` is one of `KINDS`."""
         return self.path / f"detections.{kind}.json"
 
     def bound(self, order: str) -> Path:
@@ -89,7 +89,7 @@ class RunFolder:
         return self.path / f"detections_{order}.bbox.json"
 
     def replicates(self, kind: str = "bbox") -> Path:
-        """Bootstrap replicates of AP; ``kind`` is one of :data:`KINDS`."""
+        """Bootstrap replicates of AP; ``kind`` is one of `KINDS`."""
         return self.path / f"bootstrap.{kind}.npz"
 
     def read_training(self) -> dict:
@@ -101,7 +101,7 @@ class RunFolder:
         return _read_report(self.training, TRAINING_KEYS)
 
     def write_training(self, report: dict) -> None:
-        """Write the report of the training, with all of :data:`TRAINING_KEYS`."""
+        """Write the report of the training, with all of `TRAINING_KEYS`."""
         write_json(self.training, report)
 
     def read_prediction(self) -> dict:
@@ -113,11 +113,11 @@ class RunFolder:
         return _read_report(self.prediction, PREDICTION_KEYS)
 
     def write_prediction(self, report: dict) -> None:
-        """Write the report of the prediction, with all of :data:`PREDICTION_KEYS`."""
+        """Write the report of the prediction, with all of `PREDICTION_KEYS`."""
         write_json(self.prediction, report)
 
     def write_record(self, record: dict) -> None:
-        """Write the record; :func:`corrloss.tables.records.read_record` reads it."""
+        """Write the record; `corrloss.tables.records.read_record` reads it."""
         write_json(self.record, record)
 
     @contextmanager

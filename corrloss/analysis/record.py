@@ -23,7 +23,7 @@ def make_record(
         run: Name of the run.
         config_hash: Hash of its resolved config.
         folder: The run's folder, with the reports of training and prediction.
-        stored: The run's predictions, from :func:`corrloss.analysis.stored_run.load_run`.
+        stored: The run's predictions, from `corrloss.analysis.stored_run.load_run`.
         backend: Tool that computes AP.
 
     Returns:

@@ -12,7 +12,7 @@ from corrloss.plan.schema import ExperimentError
 
 
 def dump(config: dict) -> str:
-    """The config as a Python file; :func:`load` and mmengine's ``Config.fromfile`` read it back unchanged."""
+    """The config as a Python file; `load` and mmengine's ``Config.fromfile`` read it back unchanged."""
     settings = (
         f"{key} = {pprint.pformat(value, width=110, sort_dicts=False)}" for key, value in config.items()
     )
@@ -20,7 +20,7 @@ def dump(config: dict) -> str:
 
 
 def load(path: Path) -> Config:
-    """Read what :func:`dump` wrote of a run's config: plain values, of which nothing is run.
+    """Read what `dump` wrote of a run's config: plain values, of which nothing is run.
 
     Raises:
         ExperimentError: The file is missing, cut short, or holds more than plain values.

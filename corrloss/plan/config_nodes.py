@@ -8,8 +8,9 @@ from collections.abc import Iterator
 def nodes(config: object) -> Iterator[dict]:
     """Every dict of a config of dicts, lists and tuples, outer ones first.
 
-    >>> list(nodes([{"a": ({"b": 1},)}]))
-    [{'a': ({'b': 1},)}, {'b': 1}]
+    Examples:
+        >>> list(nodes([{"a": ({"b": 1},)}]))
+        [{'a': ({'b': 1},)}, {'b': 1}]
     """
     if isinstance(config, dict):
         yield config

@@ -29,7 +29,7 @@ def read_settings(experiments: Experiments, kind: str, name: str, cache: Path | 
         experiments: Where the files are.
         kind: ``"detector"`` or ``"dataset"``.
         name: Name of the file.
-        cache: See :func:`load_settings`.
+        cache: See `load_settings`.
 
     Raises:
         ExperimentError: There is no such file, it is no config, or what the bench needs is not in it.

@@ -51,7 +51,7 @@ class Experiments:
         A file may ``extend`` another of its kind and then says only what differs.
 
         Raises:
-            ExperimentError: See :func:`corrloss.plan.schema.read_yaml`.
+            ExperimentError: See `corrloss.plan.schema.read_yaml`.
         """
         return read_yaml(self.folder / f"{kind}s" / f"{name}.yaml", self.schema(kind))
 

@@ -20,7 +20,7 @@ UNKNOWN = "not there yet"
 def update_fingerprints(settings: dict, data_root: Path, folder: Path, name: str, cache: Path) -> None:
     """Write ``<name>.train.identity`` and ``<name>.test.identity``, each only if it changed.
 
-    A file that is new, or that said :data:`UNKNOWN`, gets a time before all results: to learn what a data set
+    A file that is new, or that said `UNKNOWN`, gets a time before all results: to learn what a data set
     is, by a download say, is no change of it.
 
     Args:

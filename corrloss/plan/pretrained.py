@@ -54,7 +54,7 @@ def address_of(checkpoint: str) -> str | None:
     Raises:
         ExperimentError: mmengine knows no weights of that name.
 
-    Example:
+    Examples:
         >>> address_of("torchvision://resnet50")
         'https://download.pytorch.org/models/resnet50-0676ba61.pth'
         >>> address_of("weights/mine.pth")

@@ -94,7 +94,7 @@ def read_yaml(path: Path, schema: dict) -> dict:
         The file's content.
 
     Raises:
-        ExperimentError: The file or one that it extends is missing or not YAML (see :func:`load_yaml`), or
+        ExperimentError: The file or one that it extends is missing or not YAML (see `load_yaml`), or
             it does not match the schema. All differences to the schema are listed.
     """
     content, bases = _load_extended(path, ())

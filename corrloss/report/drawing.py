@@ -129,7 +129,7 @@ def to_svg(figure: Figure, name: str, description: str) -> Markup:
     """Draw a figure.
 
     Args:
-        figure: From :func:`new_figure`.
+        figure: From `new_figure`.
         name: Unique on the page: ids inside the SVG are made from it.
         description: For readers who do not see the figure.
     """

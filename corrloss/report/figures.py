@@ -239,7 +239,7 @@ def soft_ranks(scores: np.ndarray, correlation: dict[str, float]) -> Drawing:
 
     Args:
         scores: (n,), in [0, 1].
-        correlation: From :func:`corrloss.report.soft_ranks.correlations`.
+        correlation: From `corrloss.report.soft_ranks.correlations`.
     """
     figure = new_figure(300)
     axes = figure.subplots()

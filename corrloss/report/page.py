@@ -60,8 +60,8 @@ def render(
 
     Args:
         scale: Name of the scale.
-        tables: From :func:`corrloss.report.results.load_tables`.
-        runs: From :func:`corrloss.report.results.load_runs`.
+        tables: From `corrloss.report.results.load_tables`.
+        runs: From `corrloss.report.results.load_runs`.
         data: The data set of each run, by name.
         project: Path of the project's root relative to the page, for links to its README and docs; None for
             no such links.

@@ -82,7 +82,7 @@ def make_panels(
         tables: Tables; that of the loss's weight has a panel of its own.
         runs: Finished runs; of those whose training failed the training alone is shown.
         data: The data set of each run, by name.
-        comparisons: From :func:`corrloss.report.comparisons.compare`.
+        comparisons: From `corrloss.report.comparisons.compare`.
 
     Raises:
         DetectionsError: The positives of a run are damaged.

@@ -13,7 +13,7 @@ STRENGTHS = (RELEASED, 0.1, 0.01, 0.001)
 
 
 def soft_rank(values: np.ndarray, strength: float) -> np.ndarray:
-    """Soft ranks of Blondel et al. (ICML 2020): :func:`corrloss.soft_rank` for arrays.
+    """Soft ranks of Blondel et al. (ICML 2020): `corrloss.soft_rank` for arrays.
 
     Args:
         values: (n,), any float type.
@@ -22,10 +22,11 @@ def soft_rank(values: np.ndarray, strength: float) -> np.ndarray:
     Returns:
         float64 (n,), 1 for the smallest to n for the largest, closer together the stronger.
 
-    >>> soft_rank(np.array([0.1, 0.9, 0.2]), 0.01).round(6).tolist()
-    [1.0, 3.0, 2.0]
-    >>> soft_rank(np.array([0.1, 0.9, 0.2]), 1.0).round(6).tolist()  # the values, shifted by 1.6
-    [1.7, 2.5, 1.8]
+    Examples:
+        >>> soft_rank(np.array([0.1, 0.9, 0.2]), 0.01).round(6).tolist()
+        [1.0, 3.0, 2.0]
+        >>> soft_rank(np.array([0.1, 0.9, 0.2]), 1.0).round(6).tolist()  # the values, shifted by 1.6
+        [1.7, 2.5, 1.8]
     """
     return ranks.soft_rank(torch.from_numpy(np.asarray(values, dtype=float)), strength).numpy()
 

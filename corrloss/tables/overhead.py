@@ -37,8 +37,8 @@ def overhead_rows(runs: Sequence[Run], timings: Sequence[Timed], reference: pd.D
     Args:
         runs: The baseline and its variants.
         timings: Of two models of the baseline, whose difference is noise, and of one of each variant: from
-            :func:`corrloss.engine.step_timing.measure`.
-        reference: From :func:`corrloss.tables.reference.load_reference`.
+            `corrloss.engine.step_timing.measure`.
+        reference: From `corrloss.tables.reference.load_reference`.
     """
     first, *others = timings
     return [_row(run, first, timed, reference) for run, timed in zip(runs, others, strict=True)]
@@ -89,7 +89,7 @@ def to_markdown(frame: pd.DataFrame, title: str, clock: str) -> str:
     """The table with heading and what its columns are.
 
     Args:
-        frame: From :func:`overhead_rows`, a row each.
+        frame: From `overhead_rows`, a row each.
         title: Heading.
         clock: What was timed on which device.
     """
