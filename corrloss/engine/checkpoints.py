@@ -24,7 +24,7 @@ class Checkpoints:
     """Checkpoints of one config, and what must outlive a killed process.
 
     Attributes:
-        folder: From :meth:`corrloss.run.RunFolder.checkpoints`.
+        folder: From `corrloss.run.RunFolder.checkpoints`.
     """
 
     folder: Path
@@ -76,7 +76,7 @@ class Checkpoints:
         write_json(self._divergence, report)
 
     def take_divergence(self) -> dict | None:
-        """Read and remove what :meth:`write_divergence` wrote; None if no process diverged."""
+        """Read and remove what `write_divergence` wrote; None if no process diverged."""
         if not self._divergence.exists():
             return None
         report = json.loads(self._divergence.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ def predict_test_dev(folder: RunFolder, data: dict, data_root: Path, log: Callab
         log: Called with lines about the progress.
 
     Returns:
-        The zip file, ready for the server: see :func:`corrloss.coco.submission.pack_test_dev`.
+        The zip file, ready for the server: see `corrloss.coco.submission.pack_test_dev`.
 
     Raises:
         WeightsError: The training failed, or the weights do not load or do not fit the config's model.

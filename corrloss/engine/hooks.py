@@ -88,7 +88,7 @@ class CurveHook(Hook):
         return {"curve": list(self.curve), "sums": dict(self._sums), "count": self._count}
 
     def set_state(self, state: dict) -> None:
-        """Restore what :meth:`state` returned."""
+        """Restore what `state` returned."""
         self.curve, self._sums, self._count = list(state["curve"]), dict(state["sums"]), state["count"]
 
 
@@ -99,7 +99,7 @@ class TrainingDiverged(ArithmeticError):
 class DivergenceHook(Hook):
     """Stops a training whose loss is not finite or has exploded.
 
-    On a GPU the losses are checked every :data:`CHECK_EVERY` iterations, because a check forces a
+    On a GPU the losses are checked every `CHECK_EVERY` iterations, because a check forces a
     synchronisation; the message still names the iteration in which the loss diverged.
     """
 

@@ -60,7 +60,7 @@ def train_in_processes(
 def train_as_one_of_several(
     config: Config, folder: RunFolder, checkpoints: Checkpoints, log: Callable[[str], None]
 ) -> None:
-    """Train in one of the processes that :func:`train_in_processes` started."""
+    """Train in one of the processes that `train_in_processes` started."""
     end_with_parent()
     if config.bench.gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

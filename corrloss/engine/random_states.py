@@ -22,7 +22,7 @@ def random_states() -> dict:
 
 
 def set_random_states(states: dict) -> None:
-    """Restore what :func:`random_states` returned."""
+    """Restore what `random_states` returned."""
     version, internal, gauss_next = states["python"]
     random.setstate((version, tuple(internal), gauss_next))
     keys, position, has_gauss, gauss = states["numpy"]

@@ -28,7 +28,7 @@ class ResumeHook(Hook):
     """Writes checkpoints atomically, and restores a resumed training to the state of its checkpoint.
 
     Args:
-        checkpoints: Where checkpoints go; all but the newest :data:`KEPT` are removed.
+        checkpoints: Where checkpoints go; all but the newest `KEPT` are removed.
         curve: Hook whose loss curve is stored and restored too.
         every: Iterations between two checkpoints within an epoch.
     """
@@ -76,7 +76,7 @@ class ResumeHook(Hook):
         self._epoch_states = random_states()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Write a checkpoint every :attr:`every` iterations."""
+        """Write a checkpoint every `every` iterations."""
         last_of_epoch = batch_idx + 1 == len(runner.train_dataloader)
         if (runner.iter + 1) % self.every == 0 and not last_of_epoch:
             self._save(runner, runner.iter + 1, by_epoch=False)

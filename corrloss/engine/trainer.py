@@ -30,7 +30,7 @@ def train_here(config: Config, checkpoints: Checkpoints, log: Callable[[str], No
         log: Called with lines about the progress.
 
     Returns:
-        ``(report, weights)``: what :meth:`corrloss.run.RunFolder.write_training` takes, and the state dict
+        ``(report, weights)``: what `corrloss.run.RunFolder.write_training` takes, and the state dict
         of the model on the CPU; after a divergence that of the last checkpoint.
     """
     torch.set_num_threads(config.bench.threads)
