@@ -1,1 +1,1 @@
-"""From tables and what the runs left to one page that opens anywhere; knows Plotly and Pillow, not torch."""
+"""From tables and the files of runs to one self-contained page, drawn with matplotlib; knows no mmdet."""

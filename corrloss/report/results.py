@@ -1,4 +1,4 @@
-"""What the page is made from: the tables of a scale, and the files of its finished runs."""
+"""The page's input: the tables of a scale and the files of its finished runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ReportError(CorrLossError):
 
 @dataclass(frozen=True)
 class MadeTable:
-    """A table that was made.
+    """A table with its values.
 
     Attributes:
-        plan: What its file says.
+        plan: The content of its file.
         frame: From :func:`corrloss.tables.show.read_table`.
     """
 
@@ -52,17 +52,17 @@ class FinishedRun:
 
     @property
     def label(self) -> str:
-        """Detector, loss and seed, as people say it."""
+        """Detector, loss and seed, for headings and tooltips."""
         return f"{self.run.detector} · {self.loss} · seed {self.run.seed}"
 
     @property
     def loss(self) -> str:
-        """What it was trained with."""
+        """Coefficient, weight and options of the loss."""
         return loss_label(self.run.coefficient, self.run.weight, dict(self.run.options))
 
     @property
     def failed(self) -> str | None:
-        """Why the training failed; None of one that did not. A run that failed has no metrics."""
+        """Why the training failed, and None if it did not. A failed run has no metrics."""
         return self.record.get(FAILED)
 
     def metric(self, name: str) -> float | None:
@@ -72,7 +72,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What the runs were tested on.
+    """The test images of some runs.
 
     Attributes:
         ground_truth: Annotations of the test images.
@@ -84,7 +84,7 @@ class DataSet:
 
 
 def loss_label(coefficient: str, weight: float, options: dict) -> str:
-    """A loss as people say it.
+    """Coefficient, weight and options of a loss as one label.
 
     >>> loss_label("spearman", 0.2, {"strength": 0.01}), loss_label("none", 0.0, {})
     ('spearman 0.2, strength 0.01', 'none')
@@ -117,7 +117,7 @@ def load_tables(experiments: Experiments, scale: str, folder: Path) -> list[Made
         folder: Where the tables' CSVs are.
 
     Raises:
-        ReportError: There is none.
+        ReportError: No table was made yet.
         NoTableError: One is damaged.
     """
     plans = [load_table(experiments, name, scale) for name in experiments.tables]

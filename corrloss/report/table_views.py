@@ -14,6 +14,7 @@ from corrloss.tables.render import as_text
 
 FILTERS = ("detector", "coefficient")
 HEADINGS = {"weight": "λ", "n_seeds": "seeds", "paper_delta": "published Δ", "paper_AP": "published AP"}
+NEED_SEEDS = ("p_value", "p_holm", "se_seeds")  # one pair of models says nothing about the method
 THIS_PAIR_ONLY = "95% over images, this pair only"
 ALWAYS, WIDE, ON_DEMAND = "always", "wide", "on-demand"
 
@@ -79,7 +80,10 @@ def _arranged(table: MadeTable) -> dict[str, str]:
     second = ["n_seeds", "paper_delta", *metrics, *(["verdict"] if judged else [])]
     arranged = dict.fromkeys([*FILTERS, "weight", *options, *gains], ALWAYS) | dict.fromkeys(second, WIDE)
     arranged |= {name: ON_DEMAND for name in table.frame if name not in arranged}
-    return {name: when for name, when in arranged.items() if not name.startswith(("ci_low", "ci_high"))}
+    hidden = ("ci_low", "ci_high")  # one cell of the interval's column
+    if table.frame["n_seeds"].max() < 2:
+        hidden += NEED_SEEDS
+    return {name: when for name, when in arranged.items() if not name.startswith(hidden)}
 
 
 def _is_box(name: str, headlines: tuple[str, ...]) -> bool:
