@@ -102,6 +102,25 @@ def test_a_second_call_has_nothing_to_do(finished):
     assert "Nothing to be done" in again.stdout
 
 
+@pytest.mark.parametrize(("key", "folder"), [("data_root", "data"), ("results", "results")])
+def test_a_moved_folder_makes_nothing_stale(finished, key, folder):
+    moved = (finished.folder / folder).rename(finished.folder / "moved here")
+    try:
+        said = finished.snakemake("-n", config=(f"{key}=moved here",)).stdout
+        assert "Nothing to be done" in said, said
+    finally:
+        moved.rename(finished.folder / folder)
+
+
+def test_a_moved_checkout_makes_nothing_stale(finished):
+    before = finished.folder
+    finished.folder = before.rename(before.with_name("moved"))
+    try:
+        assert "Nothing to be done" in finished.snakemake("-n").stdout
+    finally:
+        finished.folder = finished.folder.rename(before)
+
+
 def test_a_comment_makes_nothing_stale_and_a_setting_what_depends_on_it(finished):
     detector = finished.folder / "experiments/detectors/yolact.py"
     before = detector.read_text()
