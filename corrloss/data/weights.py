@@ -1,4 +1,4 @@
-"""Published weights, fetched before any job needs them."""
+"""Published weights, downloaded and verified before a training needs them."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ _CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 
 
 def checksum_of(name: str) -> str | None:
-    """The first digits of the SHA-256 of a weights file, which its published name ends in; None without.
+    """The first digits of a weights file's SHA-256, at the end of its published name; None if absent.
 
     Example:
         >>> checksum_of("resnet50-0676ba61.pth")
@@ -22,15 +22,15 @@ def checksum_of(name: str) -> str | None:
 
 
 def fetch_weights(url: str, path: Path, *, progress: bool = True) -> bool:
-    """Fetch a file of weights, going on where an earlier call stopped, and check it.
+    """Download a file of weights, resuming an interrupted call, and verify it.
 
     Args:
         url: Its address; the checksum is in the file's name.
-        path: Where it shall be; nothing is fetched where it is already, and right.
+        path: The file to make; nothing is downloaded if it exists and is right.
         progress: Whether to show a progress bar on standard error.
 
     Returns:
-        Whether there was a checksum to check it by.
+        Whether the name has a checksum, so that the file could be verified.
 
     Raises:
         DownloadError: See :func:`corrloss.data.download.download`.
