@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as rle
 from tqdm import tqdm
 
-from corrloss.coco.findings import DataSetError
+from corrloss.coco import DataSetError
 from corrloss.files import atomic_write
 
 CLASSES = tuple(label for label in labels if label.hasInstances and not label.ignoreInEval)
@@ -42,24 +42,28 @@ def find_frames(root: Path, split: str) -> list[Frame]:
         split: "train", "val" or "test".
 
     Raises:
-        DataSetError: a folder is missing, or an image or its ground truth is; the message names every
-            folder and the first files.
+        DataSetError: a folder, an image or its ground truth is missing; the message names every folder
+            and the first files.
     """
     root = Path(root)
     folders = root / "leftImg8bit" / split, root / "gtFine" / split
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise DataSetError(
-            f"no folder {' and no '.join(missing)}: unpack leftImg8bit_trainvaltest.zip and"
-            f" gtFine_trainvaltest.zip in {root}"
+            f"expected the folders of Cityscapes, found no {' and no '.join(missing)}:"
+            f" unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in {root}"
         )
     endings = "_leftImg8bit.png", "_gtFine_instanceIds.png"
     images, truths = (
-        {path.relative_to(folder).as_posix().removesuffix(ending) for path in folder.glob(f"*/*{ending}")}
+        {
+            path.relative_to(folder).as_posix().removesuffix(ending)
+            for path in folder.glob(f"*/*{ending}")
+            if not path.name.startswith("._")  # metadata that macOS writes beside a file
+        }
         for folder, ending in zip(folders, endings, strict=True)
     )
     if not images:
-        raise DataSetError(f"{folders[0]} holds no <city>/*{endings[0]}")
+        raise DataSetError(f"{folders[0]}: expected <city>/*{endings[0]}, found none. Unpack it again.")
     alone = [f"{folders[1] / name}{endings[1]}" for name in sorted(images - truths)]
     alone += [f"{folders[0] / name}{endings[0]}" for name in sorted(truths - images)]
     if alone:
@@ -77,15 +81,15 @@ def convert_cityscapes(
     """Write the instances of a split as COCO JSON.
 
     One annotation for each id of an instance-id image that belongs to one of the eight classes that
-    Cityscapes evaluates by instance. An id below 1000 is a group whose members nobody could take apart:
-    it becomes `iscrowd: 1`. Masks are compressed RLEs of the visible pixels; areas and boxes are those
-    of the mask. An instance that is wholly hidden has no pixel, hence no annotation. The result depends
+    Cityscapes evaluates by instance. An id below 1000 is a group whose members cannot be told apart: it
+    becomes `iscrowd: 1`. Masks are compressed RLEs of the visible pixels; areas and boxes are those
+    of the mask. A hidden instance has no pixel, hence no annotation. The result depends
     on the files alone, not on the number of workers.
 
     Args:
         root: the folder that holds `leftImg8bit` and `gtFine`.
         split: "train", "val" or "test" (whose public ground truth is empty).
-        output: JSON file to write, whole or not at all; file names in it are relative to
+        output: JSON file, written atomically; file names in it are relative to
             `leftImg8bit/<split>`.
         workers: processes; by default one for each core. With 1 no process is started.
         progress: whether to show a progress bar on standard error.
@@ -145,9 +149,10 @@ def convert_frame(frame: Frame) -> tuple[tuple[int, int], list[dict]]:
         raise DataSetError(f"cannot read {frame.image} or {frame.instance_ids}: {problem}") from problem
     if ids.ndim != 2 or ids.shape[::-1] != size:
         raise DataSetError(
-            f"{frame.instance_ids} is an array of {ids.shape}, its image has {size[1]} rows of {size[0]}"
+            f"{frame.instance_ids}: expected the size of its image, {size[1]} x {size[0]}, found {ids.shape}."
+            " Unpack both again."
         )
-    by_column = np.asfortranarray(ids)  # pycocotools wants columns; turning once is turning enough
+    by_column = np.asfortranarray(ids)  # pycocotools reads column by column: convert once, not for each id
     found = [_annotation(by_column == number, number, frame) for number in np.unique(ids).tolist()]
     return size, [annotation for annotation in found if annotation is not None]
 
@@ -172,5 +177,7 @@ def _label(instance_id: int, frame: Frame) -> tuple[Label, bool]:
     is_group = instance_id < 1000
     label = id2label.get(instance_id if is_group else instance_id // 1000)
     if label is None or (not is_group and not label.hasInstances):
-        raise DataSetError(f"{frame.instance_ids}: {instance_id} is no instance id; is it another image?")
+        raise DataSetError(
+            f"{frame.instance_ids}: expected instance ids of Cityscapes, found {instance_id}: another image?"
+        )
     return label, is_group

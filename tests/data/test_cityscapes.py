@@ -8,8 +8,8 @@ from cityscapesscripts.evaluation.instances2dict import instances2dict
 from PIL import Image
 from pycocotools.coco import COCO
 
-from corrloss.coco.check import check_coco
-from corrloss.coco.findings import DataSetError
+from corrloss.coco import DataSetError
+from corrloss.coco.check import Needs, check_coco
 from corrloss.coco.published import CITYSCAPES_CATEGORIES
 from corrloss.data.cityscapes import CLASSES, convert_cityscapes, find_frames
 from corrloss.data.mini_cityscapes import make_mini_cityscapes
@@ -37,6 +37,14 @@ def converted(tree, tmp_path_factory):
 def test_classes_are_the_eight_in_their_order():
     assert {label.id: label.name for label in CLASSES} == CITYSCAPES_CATEGORIES
     assert [label.name for label in CLASSES] == list(CITYSCAPES_CATEGORIES.values())
+
+
+def test_files_that_macos_writes_beside_images_are_not_images(tree, tmp_path):
+    root = Path(shutil.copytree(tree, tmp_path / "copied"))
+    frames = find_frames(root, "train")
+    for path in [*root.rglob("*_leftImg8bit.png"), *root.rglob("*_instanceIds.png")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+    assert find_frames(root, "train") == frames
 
 
 def test_the_official_tool_counts_the_same_instances(tree, converted):
@@ -81,7 +89,7 @@ def test_masks_and_boxes_are_those_of_the_id_images(tree, converted):
 
 
 def test_the_result_passes_the_check_of_any_data_set(tree, converted):
-    report = check_coco(tree, converted, "leftImg8bit/train", masks=True)
+    report = check_coco(tree, converted, "leftImg8bit/train", needs=Needs(masks=True))
     assert report.ok and not report.warnings, report.text()
     assert report.counts["images_decoded"] == 30
 
@@ -133,8 +141,8 @@ def _fill(value):
 
 
 BAD = {
-    "no gtFine": (lambda root: shutil.rmtree(root / "gtFine"), r"no folder .*gtFine/train: unpack"),
-    "no images": (lambda root: shutil.rmtree(root / "leftImg8bit"), r"no folder .*leftImg8bit/train"),
+    "no gtFine": (lambda root: shutil.rmtree(root / "gtFine"), r"found no .*gtFine/train: unpack"),
+    "no images": (lambda root: shutil.rmtree(root / "leftImg8bit"), r"found no .*leftImg8bit/train"),
     "an image missing": (
         lambda root: _first(root).image.unlink(),
         r"1 files are missing: .*_leftImg8bit\.png",
@@ -145,10 +153,16 @@ BAD = {
         "cannot read",
     ),
     "text for an id image": (lambda root: _first(root).instance_ids.write_text("hello"), "cannot read"),
-    "an id image of another size": (lambda root: _shrink(_first(root).instance_ids), "rows of 256"),
-    "an id image in colour": (lambda root: _colours(_first(root).instance_ids), "rows of 256"),
-    "an unknown label": (lambda root: _fill(99)(_first(root).instance_ids), "99 is no instance id"),
-    "an instance of a road": (lambda root: _fill(7001)(_first(root).instance_ids), "7001 is no instance id"),
+    "an id image of another size": (
+        lambda root: _shrink(_first(root).instance_ids),
+        "expected the size of its image",
+    ),
+    "an id image in colour": (
+        lambda root: _colours(_first(root).instance_ids),
+        "expected the size of its image",
+    ),
+    "an unknown label": (lambda root: _fill(99)(_first(root).instance_ids), "ids of Cityscapes, found 99"),
+    "an instance of a road": (lambda root: _fill(7001)(_first(root).instance_ids), "found 7001"),
 }
 
 
