@@ -29,7 +29,7 @@ from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.matching import match
 from corrloss.analysis.metrics import metric_names
 from corrloss.analysis.replicates import Replicates, bootstrap_ap
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import Matrix, Planned
 from corrloss.plan.runs import Run
@@ -41,7 +41,7 @@ from corrloss.tables.records import read_finished, read_runs, runs_frame
 from corrloss.tables.reference import load_reference
 from corrloss.tables.render import to_latex, to_markdown
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "analysis"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from synthetic_coco import make_dataset, make_detections, write
 
 ROOT = Path(__file__).parents[1]

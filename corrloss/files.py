@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 def escapes_root(name: str) -> bool:
     """Whether a file name from a data set or an archive may lead out of the folder that it is of.
 
-    >>> [escapes_root(name) for name in ("a/b.png", "./b.png", "a/c:b.png")]
-    [False, False, False]
+    >>> [escapes_root(name) for name in ("a/b.png", "./b.png", "a/c:b.png", "12:00.png")]
+    [False, False, False, False]
     >>> [escapes_root(name) for name in ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")]
     [True, True, True, True, True]
     """
     name = name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    is_absolute = name.startswith("/") or ":" in "".join(parts[:1])
+    is_absolute = name.startswith("/") or re.match("[A-Za-z]:", "".join(parts[:1])) is not None
     return is_absolute or ".." in parts or "\0" in name
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from corrloss.coco.reading import IOU_TYPES, Detections, GroundTruth, IouType
+from corrloss.coco import IOU_TYPES, Detections, GroundTruth, IouType, positions
 
 Backend = Literal["pycocotools", "hotcoco"]
 #: The twelve figures in the order of both tools' `stats`.
@@ -57,9 +57,9 @@ def _stats_of_pycocotools(ground_truth: GroundTruth, detections: Detections) -> 
 
     with contextlib.redirect_stdout(io.StringIO()):
         annotations = COCO()
-        annotations.dataset = copy_of_document(ground_truth)
+        annotations.dataset = ground_truth.document()
         annotations.createIndex()
-        results = _results_of_pycocotools(annotations, detections)
+        results = _results_of_pycocotools(annotations, ground_truth, detections)
         evaluation = COCOeval(annotations, results, detections.iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -67,9 +67,9 @@ def _stats_of_pycocotools(ground_truth: GroundTruth, detections: Detections) -> 
     return evaluation.stats
 
 
-def _results_of_pycocotools(annotations: Any, detections: Detections) -> Any:
+def _results_of_pycocotools(annotations: Any, ground_truth: GroundTruth, detections: Detections) -> Any:
     if len(detections):
-        return annotations.loadRes(result_entries(detections))
+        return annotations.loadRes(detections.entries(*_positions(ground_truth, detections)))
     # loadRes looks at the first entry to learn what it holds; a run that detects nothing has none.
     nothing = type(annotations)()
     nothing.dataset = annotations.dataset | {"annotations": []}
@@ -89,39 +89,21 @@ BACKENDS = {"hotcoco": _stats_of_hotcoco, "pycocotools": _stats_of_pycocotools}
 
 
 def hotcoco_evaluation(ground_truth: GroundTruth, detections: Detections) -> Any:
-    """Return a `hotcoco.COCOeval` whose `evaluate` has run."""
+    """Return a `hotcoco.COCOeval` whose `evaluate` has run; its ids are positions."""
     import hotcoco
 
     annotations = ground_truth.in_hotcoco
+    image, category = _positions(ground_truth, detections)
     if detections.iou_type == "bbox":
-        columns = (detections.image_id, detections.bbox, detections.score, detections.category_id)
-        results = annotations.load_res(np.column_stack(columns))
+        results = annotations.load_res(np.column_stack((image, detections.bbox, detections.score, category)))
     else:
-        results = annotations.load_res(result_entries(detections))
+        results = annotations.load_res(detections.entries(image, category))
     evaluation = hotcoco.COCOeval(annotations, results, detections.iou_type)
     evaluation.evaluate()
     return evaluation
 
 
-def result_entries(detections: Detections) -> list[dict[str, Any]]:
-    """Return the detections as COCO result dicts, which the tools are free to add keys to."""
-    shape = "bbox" if detections.iou_type == "bbox" else "segmentation"
-    shapes = detections.bbox.tolist() if shape == "bbox" else [dict(mask) for mask in detections.segmentation]
-    rows = zip(
-        detections.image_id.tolist(),
-        detections.category_id.tolist(),
-        detections.score.tolist(),
-        shapes,
-        strict=True,
-    )
-    return [
-        {"image_id": image, "category_id": category, "score": score, shape: value}
-        for image, category, score, value in rows
-    ]
-
-
-def copy_of_document(ground_truth: GroundTruth) -> dict[str, Any]:
-    """Return the annotation document with fresh annotation dicts; pycocotools writes into them."""
-    document = dict(ground_truth.document)
-    document["annotations"] = [{"iscrowd": 0, **a} for a in document["annotations"]]
-    return document
+def _positions(ground_truth: GroundTruth, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """The detections' images and categories by the ids of `GroundTruth.document`."""
+    image = positions(detections.image_id, ground_truth.image_ids)
+    return image, positions(detections.category_id, ground_truth.category_ids)

@@ -11,7 +11,7 @@ import numpy as np
 
 from corrloss.analysis.correlation import POSITIVE_IOU, true_positives
 from corrloss.analysis.matching import Matches
-from corrloss.coco.reading import Detections
+from corrloss.coco import Detections
 
 Order = Literal["best", "worst"]
 ORDERS = ("best", "worst")

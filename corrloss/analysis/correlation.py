@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from corrloss.analysis.matching import Matches
-from corrloss.coco.reading import DetectionsError, GroundTruth, positions
+from corrloss.coco import DetectionsError, GroundTruth, positions
 
 COEFFICIENTS = ("spearman", "pearson", "kendall", "concordance")
 #: What counts as a positive before post-processing; the paper does not state its own.

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from corrloss.coco.reading import Detections, GroundTruth, positions
+from corrloss.coco import Detections, GroundTruth, positions
 
 #: COCO's ten IoU thresholds.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -175,7 +175,7 @@ def annotation_masks(ground_truth: GroundTruth, chosen: np.ndarray) -> list[dict
     sizes = ground_truth.image_sizes[positions(ground_truth.image_id[chosen], ground_truth.image_ids)]
     masks = []
     for index, (height, width) in zip(chosen.tolist(), sizes.tolist(), strict=True):
-        shape = ground_truth.document["annotations"][index]["segmentation"]
+        shape = ground_truth.segmentation[index]
         if isinstance(shape, list):
             masks.append(coco_mask.merge(coco_mask.frPyObjects(shape, height, width)))
         elif isinstance(shape["counts"], list):

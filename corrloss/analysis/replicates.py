@@ -14,7 +14,7 @@ import numpy as np
 
 from corrloss.analysis.matching import match
 from corrloss.analysis.weighted_ap import METRICS, weighted_ap
-from corrloss.coco.reading import Detections, GroundTruth
+from corrloss.coco import Detections, GroundTruth
 from corrloss.errors import CorrLossError
 
 #: Number of resamples, B.

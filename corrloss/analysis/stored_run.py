@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corrloss.analysis.bounds import ORDERS
 from corrloss.analysis.correlation import Positives, load_positives
-from corrloss.coco.reading import Detections, GroundTruth, load_detections, load_ground_truth
+from corrloss.coco import Detections, GroundTruth, load_detections, load_ground_truth
 from corrloss.run import RunFolder
 
 
@@ -43,7 +43,7 @@ def load_run(folder: RunFolder, annotations: Path) -> StoredRun:
         annotations: COCO annotation file of the test images.
 
     Raises:
-        GroundTruthError: The annotation file is unusable.
+        DataSetError: The annotation file is unusable.
         DetectionsError: There are no boxes, or one of the files is unusable.
     """
     ground_truth = load_ground_truth(annotations)

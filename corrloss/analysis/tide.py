@@ -4,7 +4,7 @@ import numpy as np
 
 from corrloss.analysis.ap import hotcoco_evaluation
 from corrloss.analysis.matching import Matches
-from corrloss.coco.reading import Detections, GroundTruth, positions
+from corrloss.coco import Detections, GroundTruth, positions
 
 OLRP = ("oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")
 TIDE = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")

@@ -15,7 +15,7 @@ import numpy as np
 
 from corrloss.analysis.ap import METRICS as COCO_METRICS
 from corrloss.analysis.matching import AREAS, THRESHOLDS, Matches
-from corrloss.coco.reading import GroundTruth, positions
+from corrloss.coco import GroundTruth, positions
 
 #: The figures that are resampled: the first six of COCO's twelve, AP to AP_L.
 METRICS = COCO_METRICS[:6]

@@ -1,35 +1,36 @@
-"""What can be found wrong with a data set, and the report that collects it."""
+"""What can be wrong with a data set, and the report that collects it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corrloss.errors import CorrLossError
+from corrloss.coco.schema import DataSetError
 
 ERRORS = {
-    "file_unreadable": "the annotation file is missing or cannot be read",
-    "file_broken": "the annotation file is no COCO annotation file, or only a part of one",
-    "image_entry": "an entry of `images` lacks id, file_name, width or height, or has it in a wrong type",
+    "file_unreadable": "the annotation file is missing, not JSON in UTF-8, or not a COCO annotation file",
+    "image_entry": "an entry of `images` lacks id, file_name, width or height, or has a wrong type",
     "image_doubled": "two entries of `images` share an id or a file name",
     "file_name_unsafe": "a file name points out of the image folder",
-    "category_entry": "an entry of `categories` lacks id or name, or has it in a wrong type",
+    "category_entry": "an entry of `categories` lacks id or name, or has a wrong type",
     "category_doubled": "two categories share an id or a name",
-    "annotation_entry": "an annotation lacks id, image_id, category_id, bbox, area or iscrowd",
-    "annotation_id": "an annotation's id is doubled, or below 1 (pycocotools takes 0 for 'no match')",
+    "annotation_entry": "an annotation lacks a key, or an id is not an integer of 64 bits",
+    "annotation_id": "two annotations share an id",
     "image_unknown": "an annotation belongs to an image that is not listed",
     "category_unknown": "an annotation belongs to a category that is not listed",
     "box_invalid": "a box is not four finite numbers, or has a negative width or height",
     "box_outside": "a box has no point inside its image",
-    "area_invalid": "an area is no finite number, or negative",
+    "area_invalid": "an area is not a finite number, or negative",
     "flag_invalid": "iscrowd or ignore is neither 0 nor 1",
-    "mask_missing": "an annotation has no segmentation, and masks are asked for",
+    "mask_missing": "an annotation has no segmentation, and a detector that is trained needs masks",
     "mask_invalid": "a segmentation is neither polygons of three points or more nor an RLE",
     "mask_misfit": "an RLE has another size than its image, or its runs do not sum up to it",
-    "no_annotations": "not one annotation: training would learn, and evaluation would find, nothing",
+    "no_annotations": "the file has no annotation: nothing to train on or to evaluate",
+    "nothing_to_train": "no image with an object is left after what mmdet does not train on",
+    "classes": "the categories are not the classes of experiments/datasets, in the same order",
     "count": "the number of images, annotations or categories is not the published one",
     "folder_missing": "the image folder is missing",
     "image_missing": "an image is missing",
-    "image_unreadable": "an image cannot be decoded to its last row",
-    "image_size": "an image has another size than the annotation file says",
+    "image_unreadable": "an image cannot be decoded to its last row, or not by the training's reader",
+    "image_size": "an image is read in another size than the annotation file states",
 }
 """Kind of error -> what it means. Any of them makes `CheckReport.ok` false."""
 
@@ -39,14 +40,12 @@ WARNINGS = {
     "box_crosses_border": "a box reaches more than 1 pixel beyond its image: it is used as it is",
     "polygon_crosses_border": "a polygon reaches more than 1 pixel beyond its image: the mask is cut there",
     "ignored_in_training_only": "ignore: 1 without iscrowd: 1: mmdet drops it, pycocotools still counts it",
-    "image_rotated": "an EXIF orientation: the image may be decoded rotated, away from its boxes",
+    "image_not_trained_on": "an image is too small or has no object: mmdet does not train on it",
+    "image_rotated": "an EXIF orientation: training turns the image by it; its boxes must be of that",
+    "image_16_bit": "16 bits a channel: training reads the upper 8 only, and values below 256 as black",
     "image_unlisted": "a file in the image folder that the annotation file does not list: it is not used",
 }
-"""Kind of peculiarity -> what becomes of it. They are counted and shown, and are no errors."""
-
-
-class DataSetError(CorrLossError):
-    """A data set has errors; the message is the whole report."""
+"""Kind of peculiarity -> what becomes of it. They are counted and shown, and are not errors."""
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Findings:
 
     Attributes:
         count: how many there are.
-        examples: the first few, each naming its file and entry.
+        examples: the first few, each naming its entry.
     """
 
     count: int = 0
@@ -85,25 +84,34 @@ class CheckReport:
         """Whether there is no error; warnings do not count."""
         return not self.errors
 
-    def add(self, kind: str, where: str) -> None:
-        """Note one finding of a kind (a key of `ERRORS` or `WARNINGS`) and where it is."""
+    def add(self, kind: str, text: str) -> None:
+        """Add one finding.
+
+        Args:
+            kind: a key of `ERRORS` or `WARNINGS`.
+            text: names the entry or image, and what was expected and found.
+        """
         group = self.errors if kind in ERRORS else self.warnings
         findings = group.setdefault(kind, Findings())
         findings.count += 1
         if len(findings.examples) < self.max_examples:
-            findings.examples.append(where)
+            findings.examples.append(text)
 
     def text(self) -> str:
-        """Return the report as lines for a person: counts, then errors, then warnings."""
+        """Return the report as lines of text: counts, then errors, then warnings."""
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.counts.items())
         lines = [f"{self.source}: {counts or 'nothing read'}"]
-        for word, group, meaning in (("ERROR", self.errors, ERRORS), ("note", self.warnings, WARNINGS)):
+        for word, group, meaning in (("ERROR", self.errors, ERRORS), ("warning", self.warnings, WARNINGS)):
             for kind, findings in group.items():
                 lines.append(f"{word} {kind} ({findings.count:,}): {meaning[kind]}")
                 lines += [f"    {example}" for example in findings.examples]
                 if findings.count > len(findings.examples):
                     lines.append(f"    ... and {findings.count - len(findings.examples):,} more")
-        lines.append("The data set is in order." if self.ok else "The data set must not be used like this.")
+        lines.append(
+            "The data set is in order."
+            if self.ok
+            else "The data set cannot be used with these errors: repair the files named above, check again."
+        )
         return "\n".join(lines)
 
     def raise_if_bad(self) -> None:

@@ -12,7 +12,7 @@ def mask_to_rle(mask: np.ndarray) -> dict:
         mask: bool (height, width).
 
     Returns:
-        `counts`, runs column by column, beginning with the pixels outside, and `size`, [height, width].
+        `counts`, run lengths column by column, the first of pixels outside, and `size`, [height, width].
 
     >>> mask_to_rle(np.array([[False, True, True]]))
     {'counts': [1, 2], 'size': [1, 3]}
@@ -26,8 +26,8 @@ def mask_to_rle(mask: np.ndarray) -> dict:
 def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     """COCO polygons whose union, as pycocotools rasterises them, is exactly `mask`.
 
-    They follow the edges of the pixels, one polygon for each 4-connected part. COCO's polygons can
-    have no holes: a part with one is cut in two down the middle of the hole.
+    They follow the edges of the pixels, one polygon for each 4-connected part. COCO's polygons have no
+    holes: a part with one is cut in two through the middle of the hole.
 
     Args:
         mask: bool (height, width).
@@ -53,7 +53,7 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
 
 
 def _loops(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """The closed outlines of a mask along pixel edges, corners only, with the mask on their right hand."""
+    """The closed outlines of a mask along pixel edges as corners, with the mask to the right of each edge."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if rows.size == 0:
         return
@@ -76,7 +76,7 @@ def _loops(mask: np.ndarray) -> Iterator[np.ndarray]:
         corners = []
         while True:
             ways = steps[x, y]
-            # Where two parts touch at a corner the right turn stays with the part it came from.
+            # At a corner where two parts touch, the right turn follows the same part.
             way = (-dy, dx) if (-dy, dx) in ways else ways[0]
             ways.remove(way)
             if not ways:
@@ -91,7 +91,9 @@ def _loops(mask: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def rle_lengths(counts: list[str]) -> np.ndarray:
-    """Return how many pixels each compressed run-length encoding covers, -1 where malformed; int64 (n,).
+    """Return how many pixels each compressed run-length encoding covers, -1 if malformed; int64 (n,).
+
+    pycocotools reads past the end of a malformed string, so this decoder checks it first.
 
     COCO's compression: each run is a little-endian number of 5-bit digits, one character each (digit + 48,
     +32 when more follow, sign in the last digit's bit 16); from the fourth run on it is the difference to the

@@ -1,10 +1,11 @@
-"""Making and checking a data set of ``experiments/datasets`` by what its file says of it."""
+"""Make or check a data set as its file in ``experiments/datasets`` describes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from corrloss.coco.check import DataSetError, check_coco
+from corrloss.coco import DataSetError
+from corrloss.coco.check import Needs, check_coco
 from corrloss.data.mini_cityscapes import make_mini_cityscapes
 from corrloss.data.mini_coco import make_mini_coco
 
@@ -12,7 +13,7 @@ PARTS = ("train", "test")
 
 
 def make_dataset(folder: Path, make: dict) -> None:
-    """Write an embedded, synthetic data set.
+    """Write a synthetic data set.
 
     Args:
         folder: Folder of the data set.
@@ -22,27 +23,32 @@ def make_dataset(folder: Path, make: dict) -> None:
     generators[make["type"]](folder, **{key: value for key, value in make.items() if key != "type"})
 
 
-def check_dataset(folder: Path, settings: dict) -> dict:
+def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size: int = 32) -> dict:
     """Check the training and test images of a data set, where it has both, and their annotations.
 
     Args:
         folder: Folder of the data set.
         settings: Its file in ``experiments/datasets``: ``train`` and ``test`` with ``ann_file`` and
             ``img``, and optionally ``expected`` (a key of ``corrloss.coco.check.PUBLISHED``);
-            ``check_images`` says whether ``all`` images are decoded or a ``sample``.
+            ``classes`` are the names that its categories must have; ``check_images`` is ``all`` if every
+            image is decoded, ``sample`` for some of them.
+        masks: Whether a detector that is trained or evaluated on it needs masks.
+        min_size: Shorter side in pixels below which mmdet does not train on an image.
 
     Returns:
-        Counts and stated warnings of both parts, for the record.
+        Counts and warnings of both parts, for the record.
 
     Raises:
         DataSetError: Anything is wrong; the message lists all of it, with file and entry.
     """
+    classes = settings["classes"]
     reports = {
         part: check_coco(
             folder,
             settings[part]["ann_file"],
             settings[part]["img"],
             expected=settings[part].get("expected"),
+            needs=Needs(classes, masks=masks, training=part == "train", min_size=min_size),
             images=settings.get("check_images", "all"),
         )
         for part in PARTS

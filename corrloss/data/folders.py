@@ -1,4 +1,4 @@
-"""Making a folder so that nobody ever sees half of it."""
+"""Atomic creation of a folder."""
 
 import os
 import tempfile
@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 @contextmanager
 def atomic_folder(root: Path, is_ours: Callable[[PurePosixPath], bool]) -> Iterator[Path]:
-    """Give a new folder beside `root` to fill, and put it in the place of `root` if the block succeeds.
+    """Give a new folder beside `root` to fill, and rename it to `root` if the block succeeds.
 
-    What was in `root` is removed, unless it holds a file that is not ours: then nothing is touched.
+    What was in `root` is removed; if it holds a file that is not ours, nothing is changed.
 
     Args:
-        root: the folder to make; its parents are made if need be.
+        root: the folder to make; missing parents are made.
         is_ours: whether a path relative to `root` is one that the caller writes.
 
     Yields:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from corrloss.analysis.bounds import ORDERS, reassign_scores
 from corrloss.analysis.correlation import POSITIVE_IOU
-from corrloss.coco.reading import GroundTruth
+from corrloss.coco import GroundTruth
 from corrloss.engine.postprocessing import Again, Candidates, Outcome, watched_post_processing
 from corrloss.files import atomic_write
 

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.analysis.bounds import ORDERS
-from corrloss.coco.reading import load_ground_truth
+from corrloss.coco import load_ground_truth
 from corrloss.engine.candidates import CandidateKeeper, CandidatesUnavailable, write_candidates
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.errors import CorrLossError

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools.mask import iou as box_iou
 
-from corrloss.coco.reading import Detections, GroundTruth
+from corrloss.coco import Detections, GroundTruth
 from corrloss.report.results import DataSet
 
 SIDE = 320  # of the longer side, in units of the drawing; larger files are embedded with as many pixels
@@ -76,7 +76,7 @@ def photographs(name: str, data: DataSet, count: int = EXAMPLES) -> list[Photogr
         data: The data set.
         count: How many at most.
     """
-    files = {image["id"]: str(image["file_name"]) for image in data.ground_truth.document["images"]}
+    files = dict(zip(data.ground_truth.image_ids.tolist(), data.ground_truth.file_names, strict=True))
     with_objects = np.unique(data.ground_truth.image_id[~data.ground_truth.is_crowd])
     chosen = np.linspace(0, len(with_objects) - 1, min(count, len(with_objects))).round().astype(int)
     found = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from corrloss.coco.reading import Detections, load_detections
+from corrloss.coco import Detections, load_detections
 from corrloss.plan.runs import Run
 from corrloss.report import figures
 from corrloss.report.comparisons import Comparison, Count, compare, count, sentences

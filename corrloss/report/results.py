@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from corrloss.coco.reading import GroundTruth, load_ground_truth
+from corrloss.coco import GroundTruth, load_ground_truth
 from corrloss.errors import CorrLossError
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run, readable
@@ -102,7 +102,7 @@ def load_data_set(data_root: Path, settings: dict) -> DataSet:
         settings: Of the data set's file in ``experiments/datasets``.
 
     Raises:
-        GroundTruthError: The annotations are missing or damaged.
+        DataSetError: The annotations are missing or damaged.
     """
     folder, test = data_root / settings["folder"], settings["test"]
     return DataSet(load_ground_truth(folder / test["ann_file"]), folder / test["img"])

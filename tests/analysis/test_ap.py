@@ -3,7 +3,7 @@ import pytest
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
 from corrloss.analysis.ap import METRICS, average_precision
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 
 def load(tmp_path, dataset, entries, iou_type="bbox"):

@@ -10,7 +10,7 @@ from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.matching import match
 from corrloss.analysis.replicates import Replicates, ReplicatesError, bootstrap_ap, resample
 from corrloss.analysis.weighted_ap import METRICS, weighted_ap
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 
 def load(folder, dataset, entries, iou_type="bbox"):
@@ -24,7 +24,7 @@ def with_copies(dataset, entries, weights):
     for image in dataset["images"]:
         for copy in range(weights[image["id"]]):
             number = 100 * image["id"] + copy
-            images.append(image | {"id": number})
+            images.append(image | {"id": number, "file_name": f"{number}.png"})
             for a in dataset["annotations"]:
                 if a["image_id"] == image["id"]:
                     annotations.append(a | {"id": len(annotations) + 1, "image_id": number})

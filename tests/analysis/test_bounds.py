@@ -9,7 +9,7 @@ from corrloss.analysis.ap import average_precision
 from corrloss.analysis.bounds import bound_after_nms, reassign_scores
 from corrloss.analysis.correlation import rho_cls
 from corrloss.analysis.matching import match
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 
 @settings(deadline=None, max_examples=50)

@@ -12,7 +12,7 @@ from corrloss.analysis.correlation import (
     true_positives,
 )
 from corrloss.analysis.matching import match
-from corrloss.coco.reading import DetectionsError, load_detections, load_ground_truth
+from corrloss.coco import DetectionsError, load_detections, load_ground_truth
 
 
 def lin(x, y):

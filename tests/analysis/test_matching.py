@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
 from corrloss.analysis.matching import AREAS, match
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 
 def evaluate_by_pycocotools(truth, found):

@@ -11,7 +11,7 @@ from corrloss.analysis.ap import METRICS, average_precision
 from corrloss.analysis.correlation import SWEEP
 from corrloss.analysis.metrics import metric_names, run_metrics
 from corrloss.analysis.stored_run import load_run
-from corrloss.coco.reading import DetectionsError, load_detections, load_ground_truth
+from corrloss.coco import DetectionsError, load_detections, load_ground_truth
 from corrloss.run import RunFolder
 
 

@@ -14,7 +14,7 @@ from corrloss.analysis.record import make_record, write_replicates
 from corrloss.analysis.replicates import Replicates
 from corrloss.analysis.stored_run import load_run
 from corrloss.analysis.weighted_ap import METRICS as BOOTSTRAPPED
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 from corrloss.run import RunFolder
 
 NAME = "mini_coco/atss/spearman_w0.2/seed3"

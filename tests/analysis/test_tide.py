@@ -4,7 +4,7 @@ from synthetic_coco import make_dataset, make_detections, write
 
 from corrloss.analysis.matching import match
 from corrloss.analysis.tide import OLRP, TIDE, optimal_lrp, tide_errors
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 CAT, DOG = 1, 2
 
@@ -26,7 +26,7 @@ def detection(image, category, box, score):
 
 def load(tmp_path, annotations, detections):
     dataset = {
-        "images": [{"id": i, "height": 100, "width": 100} for i in (1, 2)],
+        "images": [{"id": i, "height": 100, "width": 100, "file_name": f"{i}.png"} for i in (1, 2)],
         "categories": [{"id": CAT, "name": "cat"}, {"id": DOG, "name": "dog"}],
         "annotations": annotations,
     }

@@ -5,6 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 FILE = Path("annotations") / "instances_train.json"
@@ -73,9 +74,9 @@ BOX, SEGMENTATION = "bbox", "segmentation"
 
 # name -> (what is done to the annotation file, what must be found: kind -> count)
 BAD_ANNOTATIONS = {
-    "a list of detections": (lambda d: d["annotations"], {"file_broken": 1}),
-    "captions, without categories": (lambda d: d.pop("categories") and None, {"file_broken": 1}),
-    "images as an object": (lambda d: d.update(images={}), {"file_broken": 1}),
+    "a list of detections": (lambda d: d["annotations"], {"file_unreadable": 1}),
+    "captions, without categories": (lambda d: d.pop("categories") and None, {"file_unreadable": 1}),
+    "images as an object": (lambda d: d.update(images={}), {"file_unreadable": 1}),
     "an empty list of annotations": (lambda d: d.update(annotations=[]), {"no_annotations": 1}),
     "an image without an id": (drop("images", "id"), {"image_entry": 1}),
     "an image that is a string": (lambda d: d["images"].append("7.png"), {"image_entry": 1}),
@@ -96,9 +97,8 @@ BAD_ANNOTATIONS = {
     "an annotation without iscrowd": (drop("annotations", "iscrowd"), {"annotation_entry": 1}),
     "an annotation without an area": (drop("annotations", "area"), {"annotation_entry": 1}),
     "an annotation that is null": (lambda d: d["annotations"].append(None), {"annotation_entry": 1}),
-    "a box that is a string": (put("annotations", BOX, "1 2 3 4"), {"annotation_entry": 1}),
+    "a box that is a string": (put("annotations", BOX, "1 2 3 4"), {"box_invalid": 1}),
     "an annotation id of 1.5": (put("annotations", "id", 1.5), {"annotation_entry": 1}),
-    "an annotation with id 0": (put("annotations", "id", 0), {"annotation_id": 1}),
     "two annotations with one id": (double("annotations", "id"), {"annotation_id": 1}),
     "an annotation of no image": (put("annotations", "image_id", 99999), {"image_unknown": 1}),
     "an annotation of no category": (put("annotations", "category_id", 3), {"category_unknown": 1}),
@@ -115,7 +115,6 @@ BAD_ANNOTATIONS = {
     "an area in words": (put("annotations", "area", "big"), {"area_invalid": 1}),
     "iscrowd of 2": (put("annotations", "iscrowd", 2), {"flag_invalid": 1}),
     "ignore of yes": (put("annotations", "ignore", "yes"), {"flag_invalid": 1}),
-    "an empty segmentation": (put("annotations", SEGMENTATION, []), {"mask_invalid": 1}),
     "a polygon of two points": (put("annotations", SEGMENTATION, [[1, 1, 9, 9]]), {"mask_invalid": 1}),
     "half a point": (put("annotations", SEGMENTATION, [[1, 1, 9, 9, 1, 9, 4]]), {"mask_invalid": 1}),
     "a polygon with NaN": (put("annotations", SEGMENTATION, [[1, 1, NAN, 9, 1, 9]]), {"mask_invalid": 1}),
@@ -143,6 +142,10 @@ def _rewrite(content):
     return lambda root: (root / FILE).write_bytes(content)
 
 
+def _encode(encoding):
+    return lambda root: (root / FILE).write_bytes((root / FILE).read_text().encode(encoding))
+
+
 def _cut_file(root):
     (root / FILE).write_bytes((root / FILE).read_bytes()[:-40])
 
@@ -161,11 +164,32 @@ def _flip_a_byte(root):
     first_image(root).write_bytes(content)
 
 
-def _rotate(root):
-    picture = Image.open(first_image(root))
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    picture.save(first_image(root), exif=exif)
+def _rotate(orientation):
+    def change(root):
+        picture = Image.open(first_image(root))
+        exif = picture.getexif()
+        exif[0x0112] = orientation
+        picture.save(first_image(root), exif=exif)
+
+    return change
+
+
+def _size_of_first(root):
+    return Image.open(first_image(root)).size
+
+
+def _sixteen_bits(root):
+    width, height = _size_of_first(root)
+    Image.fromarray(np.full((height, width), 200, np.uint16)).save(first_image(root))
+
+
+def _icon(root):
+    size = _size_of_first(root)
+    Image.new("RGB", size).save(first_image(root), format="ICO", sizes=[size])
+
+
+def _floats(root):
+    Image.new("F", _size_of_first(root)).save(first_image(root), format="TIFF")
 
 
 BAD_FILES = {
@@ -174,11 +198,14 @@ BAD_FILES = {
         lambda root: ((root / FILE).unlink(), (root / FILE).mkdir()),
         {"file_unreadable": 1},
     ),
-    "an empty annotation file": (_rewrite(b""), {"file_broken": 1}),
-    "an annotation file cut off": (_cut_file, {"file_broken": 1}),
-    "a web page": (_rewrite(b"<html>404 Not Found</html>"), {"file_broken": 1}),
-    "binary rubbish": (_rewrite(bytes(range(256))), {"file_broken": 1}),
-    "endless brackets": (_rewrite(b"[" * 200_000), {"file_broken": 1}),
+    "an empty annotation file": (_rewrite(b""), {"file_unreadable": 1}),
+    "an annotation file cut off": (_cut_file, {"file_unreadable": 1}),
+    "a web page": (_rewrite(b"<html>404 Not Found</html>"), {"file_unreadable": 1}),
+    "binary rubbish": (_rewrite(bytes(range(256))), {"file_unreadable": 1}),
+    "a byte order mark": (_encode("utf-8-sig"), {"file_unreadable": 1}),
+    "UTF-16": (_encode("utf-16"), {"file_unreadable": 1}),
+    "Latin-1": (_rewrite('{"info": "\u00e9"}'.encode("latin-1")), {"file_unreadable": 1}),
+    "endless brackets": (_rewrite(b"[" * 200_000), {"file_unreadable": 1}),
     "no image folder": (lambda root: shutil.rmtree(root / "train"), {"folder_missing": 1}),
     "an image missing": (lambda root: first_image(root).unlink(), {"image_missing": 1}),
     "a link to nowhere": (
@@ -193,7 +220,11 @@ BAD_FILES = {
         lambda root: Image.new("RGB", (7, 9)).save(first_image(root)),
         {"image_size": 1},
     ),
-    "an image to be rotated": (_rotate, {"image_rotated": 1}),
+    "an image that training turns by a quarter": (_rotate(6), {"image_size": 1}),
+    "an image that training turns by a half": (_rotate(3), {"image_rotated": 1}),
+    "an image of 16 bits": (_sixteen_bits, {"image_16_bit": 1}),
+    "an image of a format that OpenCV does not read": (_icon, {"image_unreadable": 1}),
+    "an image of floating-point numbers": (_floats, {"image_unreadable": 1}),
     "a file that is not listed": (
         lambda root: (root / "train" / "x.txt").write_text(""),
         {"image_unlisted": 1},

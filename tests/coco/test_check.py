@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from bad_input.data_sets import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corrloss.coco.check import check_coco
-from corrloss.coco.findings import ERRORS, WARNINGS, DataSetError
+from corrloss.coco import DataSetError
+from corrloss.coco.check import Needs, check_coco
+from corrloss.coco.findings import ERRORS, WARNINGS
 from corrloss.coco.published import CITYSCAPES_CATEGORIES, COCO_CATEGORIES, PUBLISHED, Published
 from corrloss.data.mini_coco import make_mini_coco
 
@@ -77,9 +79,12 @@ def test_bad_files(root, name):
     assert report.ok == (expected.keys() <= WARNINGS.keys())
 
 
+TRIED_BELOW = {"count", "mask_missing", "classes", "nothing_to_train", "image_not_trained_on"}
+
+
 def test_every_kind_of_finding_is_tried():
     tried = {kind for _, expected in [*BAD_ANNOTATIONS.values(), *BAD_FILES.values()] for kind in expected}
-    assert tried | {"count", "mask_missing"} == ERRORS.keys() | WARNINGS.keys()  # these two: below
+    assert tried | TRIED_BELOW == ERRORS.keys() | WARNINGS.keys()
 
 
 def test_the_documentation_lists_every_kind_as_it_is():
@@ -90,11 +95,70 @@ def test_the_documentation_lists_every_kind_as_it_is():
 def test_masks_can_be_asked_for(root):
     edit(root, drop("annotations", SEGMENTATION))
     assert _check(root).ok
-    assert _found(_check(root, masks=True)) == {"mask_missing": 1}
+    assert _found(_check(root, needs=Needs(masks=True))) == {"mask_missing": 1}
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("circle", "square", "star", "triangle"), "the order differs"),
+        (
+            ("Circle", "square", "triangle", "star"),
+            r"\['Circle'\] have no category, \['circle'\]",
+        ),
+        (("circle", "square", "triangle"), r"\[\] have no category, \['star'\] have no class"),
+        (("circle", "square", "triangle", "star", "heart"), r"\['heart'\] have no category"),
+    ],
+)
+def test_categories_that_are_not_the_classes_are_refused_with_all_names(good, classes, message):
+    report = _check(good, needs=Needs(classes=classes), images="none")
+    assert _found(report) == {"classes": 1}
+    text = report.text()
+    assert re.search(message, text)
+    assert all(repr(name) in text for name in {*classes, *SHAPES.values()})
+
+
+def test_images_that_mmdet_does_not_train_on_are_counted(good):
+    """Its `filter_cfg`: images without an annotation, or with a side below `min_size` pixels."""
+    images = json.loads((good / FILE).read_text())["images"]
+    small = sum(min(image["width"], image["height"]) < 112 for image in images)
+    found = _found(_check(good, needs=Needs(training=True, min_size=0), images="none"))
+    assert found == {"image_not_trained_on": 1}  # one has no object
+    found = _found(_check(good, needs=Needs(training=True, min_size=112), images="none"))
+    assert found["image_not_trained_on"] in (small, small + 1) and small > 0
+    assert "nothing_to_train" in _found(_check(good, needs=Needs(training=True, min_size=999), images="none"))
+
+
+def test_crowds_alone_are_nothing_to_train_on(root):
+    edit(root, lambda d: [a.update(iscrowd=1) for a in d["annotations"]] and None)
+    assert "nothing_to_train" in _found(_check(root, needs=Needs(training=True), images="none"))
+
+
+def test_ids_from_zero_and_empty_segmentations_are_those_of_labelling_tools(root):
+    edit(root, lambda d: [a.update(id=a["id"] - 1, segmentation=[]) for a in d["annotations"]] and None)
+    assert _check(root).ok
+    count = len(json.loads((root / FILE).read_text())["annotations"])
+    assert _found(_check(root, needs=Needs(masks=True))) == {"mask_missing": count}
+
+
+def test_a_linked_folder_is_followed_and_a_loop_ends(root, tmp_path):
+    (root / "train").rename(tmp_path / "elsewhere")
+    (root / "train").mkdir()
+    (root / "train" / "sub").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(root / "train")
+    edit(root, lambda d: [i.update(file_name=f"sub/{i['file_name']}") for i in d["images"]] and None)
+    assert _check(root).ok
+
+
+def test_a_colon_in_a_name_and_fields_of_other_types_are_harmless(root):
+    first_image(root).rename(root / "train" / "2024-05-01T12:00:00.png")
+    edit(root, put("images", "file_name", "2024-05-01T12:00:00.png"))
+    edit(root, lambda d: d.update(info={"year": "2024"}, licenses="none"))
+    assert _found(_check(root)) == {}
 
 
 def test_a_good_set_is_in_order(good, capfd):
-    report = _check(good, masks=True)
+    report = _check(good, needs=Needs(masks=True, classes=tuple(SHAPES.values())))
     assert report.ok and not report.warnings
     assert report.counts["images"] == report.counts["images_decoded"] == 12
     document = json.loads((good / FILE).read_text())
@@ -124,7 +188,7 @@ def test_examples_name_the_file_and_the_entry(root):
     annotation, image = first_object(document)
     edit(root, put("annotations", BOX, [1, NAN, 5, 5]))
     example = _check(root).errors["box_invalid"].examples[0]
-    assert f"annotation {annotation['id']} of image {image['id']} ({image['file_name']})" in example
+    assert f"(id {annotation['id']}, image {image['id']}" in example and "annotations[" in example
 
 
 def test_a_sample_decodes_few_but_misses_no_file(root):

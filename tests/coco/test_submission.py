@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from corrloss.coco.findings import DataSetError
+from corrloss.coco import DataSetError, DetectionsError
 from corrloss.coco.published import COCO_CATEGORIES
 from corrloss.coco.submission import pack_test_dev
 
@@ -75,34 +75,34 @@ def test_packing_twice_gives_the_same_bytes(pack):
 
 
 BAD = {
-    "nothing detected": ([], "empty one"),
-    "an annotation file": ({"images": []}, "no list of detections"),
-    "cut off": ('[{"image_id": 16', "cut off"),
-    "not JSON": ("<html>", "not JSON"),
-    "an image of another split": ([_detection(image_id=139)], "image 139 is not in test-dev"),
-    "a class index for an id": ([_detection(category_id=0)], "category 0 is not one of COCO's"),
-    "an id with a gap": ([_detection(category_id=12)], "category 12 is not one of COCO's"),
-    "a score in percent": ([_detection(score=75.0)], r"detections\[0\]: score is 75.0"),
-    "a score of NaN": ([_detection(score=math.nan)], "score is nan"),
-    "a box of NaN": ([_detection(bbox=[1, math.nan, 3, 4])], "bbox is"),
-    "corners for a box": ([_detection(bbox=[30, 40, -10, 5])], "bbox is"),
-    "no box": ([{"image_id": 16, "category_id": 1, "score": 0.5}], "bbox is missing"),
-    "a list of lists": ([[16, 1, 0.5]], "is a list, not an object"),
+    "nothing detected": ([], "found an empty list"),
+    "an annotation file": ({"images": []}, "expected a JSON list of detections"),
+    "cut off": ('[{"image_id": 16', "truncated"),
+    "not JSON": ("<html>", "not valid JSON"),
+    "an image of another split": ([_detection(image_id=139)], "image_id 139 is not one of the 3 images"),
+    "a class index for an id": ([_detection(category_id=0)], "category_id 0 is not one of the 80 categories"),
+    "an id with a gap": ([_detection(category_id=12)], "category_id 12 is not one of the 80 categories"),
+    "a score in percent": ([_detection(score=75.0)], r"detection\[0\] .*'score'.*found 75.0"),
+    "a score of NaN": ([_detection(score=math.nan)], "'score'.*found nan"),
+    "a box of NaN": ([_detection(bbox=[1, math.nan, 3, 4])], "'bbox' to be"),
+    "corners for a box": ([_detection(bbox=[30, 40, -10, 5])], "'bbox' to be"),
+    "no box": ([{"image_id": 16, "category_id": 1, "score": 0.5}], "'bbox'.*it is missing"),
+    "a list of lists": ([[16, 1, 0.5]], "expected an object, found .16"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_detections_are_refused(pack, tmp_path, name):
     detections, message = BAD[name]
-    with pytest.raises(DataSetError, match=message):
+    with pytest.raises(DetectionsError, match=message):
         pack(detections)
     assert not (tmp_path / "out").exists()
 
 
 BAD_MASKS = {
-    "transposed": (_mask(64, 48), "RLE of size"),
-    "polygons": ([[1, 1, 9, 9, 1, 9]], "segmentation is"),
-    "not compressed": ({"size": [48, 64], "counts": [48 * 64]}, "segmentation is"),
+    "transposed": (_mask(64, 48), "RLE of the image's size"),
+    "polygons": ([[1, 1, 9, 9, 1, 9]], "'segmentation' to be a compressed RLE"),
+    "not compressed": ({"size": [48, 64], "counts": [48 * 64]}, "'segmentation' to be a compressed RLE"),
     "cut off": (_mask(48, 64) | {"counts": _mask(48, 64)["counts"][:-3]}, "RLE"),
 }
 
@@ -110,15 +110,15 @@ BAD_MASKS = {
 @pytest.mark.parametrize("name", BAD_MASKS)
 def test_bad_masks_are_refused(pack, name):
     segmentation, message = BAD_MASKS[name]
-    with pytest.raises(DataSetError, match=message):
+    with pytest.raises(DetectionsError, match=message):
         pack([_detection(segmentation=segmentation)], iou_type="segm")
 
 
 def test_all_are_counted_and_five_are_named(pack):
     detections = [_detection(), *[_detection(score=2)] * 9]
-    with pytest.raises(DataSetError, match=r"9 detections are wrong:\n    detections\[1\].*") as error:
+    with pytest.raises(DetectionsError, match=r"detection\[1\][\s\S]*9 such in 10 detections") as error:
         pack(detections)
-    assert "and 4 more" in str(error.value) and str(error.value).count("detections[") == 5
+    assert "and 4 more" in str(error.value) and str(error.value).count("detection[") == 5
 
 
 def test_the_info_file_of_all_test_images_is_not_taken_for_test_dev(pack):
@@ -130,7 +130,7 @@ def test_the_info_file_of_all_test_images_is_not_taken_for_test_dev(pack):
 
 def test_a_missing_or_wrong_info_file(pack, info):
     info.write_text("[1, 2]")
-    with pytest.raises(DataSetError, match=r"no image_info_"):
+    with pytest.raises(DataSetError, match="is a JSON object, found"):
         pack([_detection()])
     info.unlink()
     with pytest.raises(DataSetError, match="No such file"):

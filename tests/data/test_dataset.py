@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corrloss.coco.findings import DataSetError
+from corrloss.coco import DataSetError
 from corrloss.data.cityscapes import convert_cityscapes
 from corrloss.data.dataset import check_dataset, make_dataset
 from corrloss.plan.detectors import load_settings

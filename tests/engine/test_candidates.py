@@ -20,7 +20,7 @@ from corrloss.analysis.ap import average_precision
 from corrloss.analysis.bounds import ORDERS
 from corrloss.analysis.correlation import load_positives
 from corrloss.analysis.stored_run import load_run
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine.candidates import BOUNDS, MIN_IOU, POSITIVES, CandidateKeeper, CandidatesUnavailable
 from corrloss.engine.postprocessing import watched_post_processing
@@ -267,10 +267,11 @@ def check_positives(model, detect, category_ids, ground_truth, folder):
         detect()
     keeper.write(folder)
     found = load_positives(folder / POSITIVES, ground_truth)
+    document = json.loads(ground_truth.path.read_text())
     expected = [
         positive
         for meta, candidates, _, _ in seen
-        for positive in slow_positives(meta["img_id"], candidates, category_ids, ground_truth.document)
+        for positive in slow_positives(meta["img_id"], candidates, category_ids, document)
     ]
     assert len(expected) > 3
     assert found.min_iou == MIN_IOU

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corrloss.coco.reading import Detections
+from corrloss.coco import Detections
 from corrloss.report.examples import photographs, pictures
 
 
