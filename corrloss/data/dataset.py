@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from corrloss.coco import DataSetError
@@ -36,7 +37,7 @@ def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size
         min_size: Shorter side in pixels below which mmdet does not train on an image.
 
     Returns:
-        Counts and warnings of both parts, for the record.
+        Counts and warnings of both parts, for the record; warnings are printed on standard error, too.
 
     Raises:
         DataSetError: Anything is wrong; the message lists all of it, with file and entry.
@@ -57,6 +58,9 @@ def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size
     broken = [report.text() for report in reports.values() if not report.ok]
     if broken:
         raise DataSetError("\n\n".join(broken))
+    for report in reports.values():
+        if report.warnings:
+            print(report.text(), file=sys.stderr)
     return {
         part: {
             "counts": report.counts,

@@ -3,6 +3,7 @@ import pytest
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
 from corrloss.analysis.ap import METRICS, average_precision
+from corrloss.analysis.tide import tide_errors
 from corrloss.coco import load_detections, load_ground_truth
 
 
@@ -75,3 +76,35 @@ def test_boxes_may_reach_out_of_their_image(tmp_path):
     assert found.bbox[3, :2].tolist() == [-3.5, -1e-7]
     expected = average_precision(truth, found, backend="pycocotools")
     assert average_precision(truth, found, backend="hotcoco") == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+@pytest.mark.parametrize("first", [-7, 0, 2**53, 2**63 - 10_000])
+def test_ids_of_any_size_and_foreign_fields_change_no_figure(tmp_path, iou_type, first):
+    """float64 holds integers up to 2^53; annotation 0 is "no match" to pycocotools."""
+    dataset = make_dataset(2, images=12, masks=True)
+    entries = make_detections(3, dataset)
+    entries = with_masks(entries, dataset) if iou_type == "segm" else entries
+    before = figures(tmp_path, dataset, entries, iou_type)
+    for k, annotation in enumerate(dataset["annotations"]):
+        annotation |= {
+            "id": first + k,
+            "image_id": annotation["image_id"] + first,
+            "category_id": annotation["category_id"] + first,
+        }
+    for entry in entries:
+        entry |= {"image_id": entry["image_id"] + first, "category_id": entry["category_id"] + first}
+    for part in ("images", "categories"):
+        for entry in dataset[part]:
+            entry["id"] += first
+    dataset |= {"info": {"year": "2024", "version": 1.0}, "licenses": "CC BY", "extra": [None]}
+    dataset["images"][0] |= {"license": "unknown", "date_captured": 2024, "coco_url": None}
+    np.testing.assert_equal(figures(tmp_path, dataset, entries, iou_type), before)
+
+
+def figures(folder, dataset, entries, iou_type):
+    truth = load_ground_truth(write(folder / "annotations.json", dataset))
+    found = load_detections(write(folder / "detections.json", entries), truth, iou_type)
+    fast, slow = (average_precision(truth, found, iou_type, b) for b in ("hotcoco", "pycocotools"))
+    assert fast == pytest.approx(slow, nan_ok=True) and fast["AP"] > 10
+    return list(fast.values()), list(slow.values()), list(tide_errors(truth, found).values())
