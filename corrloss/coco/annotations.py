@@ -19,7 +19,7 @@ from corrloss.coco.schema import (
     entry_faults,
     no_garbage_collection,
     parse_json,
-    read_json,
+    read_utf8,
     rle_fault,
     shown,
 )
@@ -206,7 +206,7 @@ def read_document(path: Path, add: AddFault) -> Document:
     Raises:
         DataSetError: the file cannot be read, or is not an annotation file.
     """
-    content = read_json(path, DataSetError)
+    content = read_utf8(path, DataSetError)
     try:
         valid = msgspec.json.decode(content, type=_File)
         return Document(valid.images, valid.categories, valid.annotations)

@@ -22,7 +22,7 @@ from corrloss.coco.schema import (
     entry_faults,
     no_garbage_collection,
     parse_json,
-    read_json,
+    read_utf8,
     rle_fault,
     shown,
 )
@@ -95,7 +95,7 @@ def load_detections(
     if iou_type not in IOU_TYPES:
         raise ValueError(f"iou_type is {iou_type!r}; choose one of {', '.join(IOU_TYPES)}.")
     path = Path(path)
-    content = read_json(path, DetectionsError)
+    content = read_utf8(path, DetectionsError)
     with no_garbage_collection():
         try:
             entries = msgspec.json.decode(content, type=list[DETECTION[iou_type]])

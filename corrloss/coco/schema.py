@@ -174,8 +174,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def read_json(path: Path, error: type[CorrLossError]) -> bytes:
-    """Read a JSON file's bytes, and refuse encodings that not every reader takes.
+def read_utf8(path: Path, error: type[CorrLossError]) -> bytes:
+    """Read the bytes of a JSON file, and refuse encodings that not every reader takes.
 
     mmdet's reader, pycocotools and hotcoco take UTF-8 without a byte order mark; so does everything here.
 
@@ -188,14 +188,12 @@ def read_json(path: Path, error: type[CorrLossError]) -> bytes:
         raise error(f"{path}: cannot read this JSON file ({problem.strerror}). Make it first.") from problem
     if not content.strip():
         raise error(f"{path}: expected JSON, the file is empty: it was not fully written. Make it again.")
-    advice = "Save it as UTF-8 without a byte order mark: `iconv -f {} -t UTF-8 FILE > NEW`."
-    for mark, name in ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
-        if content.startswith(mark):
-            remove = "Remove the mark: `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`."
-            raise error(
-                f"{path}: expected UTF-8, found a byte order mark of {name}. "
-                + (remove if name == "UTF-8" else advice.format(name))
-            )
+    if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        found = "UTF-8" if content.startswith(b"\xef") else "UTF-16"
+        raise error(
+            f"{path}: expected UTF-8 without a byte order mark, found a byte order mark of {found}. "
+            "Save it as UTF-8 without a byte order mark."
+        )
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as problem:
