@@ -155,10 +155,12 @@ def check_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> 
     """Check a data set, every image and annotation; write counts and warnings to the results."""
     from corrloss.data.dataset import check_dataset
     from corrloss.files import write_json
+    from corrloss.plan.matrix import load_matrix
 
     settings = load(root, pairs)
     data = settings.dataset(dataset)
-    write_json(settings.checked(dataset), check_dataset(settings.data_root / data["folder"], data))
+    needs = load_matrix(settings).needs(dataset)
+    write_json(settings.checked(dataset), check_dataset(settings.data_root / data["folder"], data, **needs))
 
 
 @command

@@ -89,6 +89,17 @@ class Matrix:
         planned = self.planned.values()
         return sorted({one.run.detector for one in planned if one.config["bench"]["masks"] == masks})
 
+    def needs(self, dataset: str) -> dict:
+        """What the runs of a data set need of it, as arguments of ``check_dataset``.
+
+        Returns:
+            ``masks``: whether a run predicts masks. ``min_size``: the largest ``filter_cfg.min_size``, in
+            pixels, of a training; mmdet does not train on images with a shorter side.
+        """
+        configs = [one.config for one in self.planned.values() if one.run.dataset == dataset]
+        sizes = [_min_size((config.get("train_dataloader") or {}).get("dataset")) for config in configs]
+        return {"masks": any(c["bench"]["masks"] for c in configs), "min_size": max(sizes, default=0)}
+
     def most(self, key: str) -> int:
         """The largest ``threads``, ``processes`` or ``gpus`` of a run."""
         return max(planned.config["bench"][key] for planned in self.planned.values())
@@ -130,6 +141,13 @@ class Matrix:
         gpus = self.most("gpus")
         if gpus and not has_gpus:
             yield f"GPUs: each run of this scale needs {gpus}, nvidia-smi was not found on this machine"
+
+
+def _min_size(dataset: dict | None) -> int:
+    """``filter_cfg.min_size`` of a data set, or of the one that it wraps; 0 without."""
+    while dataset and isinstance(dataset.get("dataset"), dict):
+        dataset = dataset["dataset"]
+    return ((dataset or {}).get("filter_cfg") or {}).get("min_size", 0)
 
 
 def load_matrix(settings: Settings) -> Matrix:
