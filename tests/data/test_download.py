@@ -58,6 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
+        if start:  # which HTTP demands of a 206
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         end = start + mood[1] if isinstance(mood, tuple) else None
