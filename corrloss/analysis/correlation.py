@@ -196,9 +196,10 @@ def correlate(
         n_possible: how many groups there could have been; what is not used of them is counted as left out.
         kendall: whether to compute Kendall's coefficient.
 
-    >>> scores, ious = np.array([0.1, 0.2, 0.9, 0.5]), np.array([0.5, 0.6, 0.7, 0.9])
-    >>> correlate(scores, ious, np.zeros(4, int), n_possible=2).spearman
-    80.0
+    Examples:
+        >>> scores, ious = np.array([0.1, 0.2, 0.9, 0.5]), np.array([0.5, 0.6, 0.7, 0.9])
+        >>> correlate(scores, ious, np.zeros(4, int), n_possible=2).spearman
+        80.0
     """
     order = np.argsort(groups, kind="stable")
     scores, ious = np.asarray(scores, dtype=np.float64)[order], np.asarray(ious, dtype=np.float64)[order]

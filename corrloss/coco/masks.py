@@ -14,8 +14,9 @@ def mask_to_rle(mask: np.ndarray) -> dict:
     Returns:
         `counts`, run lengths column by column, the first of pixels outside, and `size`, [height, width].
 
-    >>> mask_to_rle(np.array([[False, True, True]]))
-    {'counts': [1, 2], 'size': [1, 3]}
+    Examples:
+        >>> mask_to_rle(np.array([[False, True, True]]))
+        {'counts': [1, 2], 'size': [1, 3]}
     """
     flat = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
@@ -35,8 +36,9 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     Returns:
         Polygons [x0, y0, x1, y1, ...] in pixels, (0, 0) being the outer corner of the first pixel.
 
-    >>> mask_to_polygons(np.array([[False, True, True]]))
-    [[1, 0, 3, 0, 3, 1, 1, 1]]
+    Examples:
+        >>> mask_to_polygons(np.array([[False, True, True]]))
+        [[1, 0, 3, 0, 3, 1, 1, 1]]
     """
     outlines, holes = [], []
     for loop in _loops(mask):
@@ -99,8 +101,9 @@ def rle_lengths(counts: list[str]) -> np.ndarray:
     +32 when more follow, sign in the last digit's bit 16); from the fourth run on it is the difference to the
     run two before.
 
-    >>> rle_lengths(["52", "5", "5R"]).tolist()  # runs 5, 2; a run of 5; a run that never ends
-    [7, 5, -1]
+    Examples:
+        >>> rle_lengths(["52", "5", "5R"]).tolist()  # runs 5, 2; a run of 5; a run that never ends
+        [7, 5, -1]
     """
     ends = np.cumsum([len(text) for text in counts])
     lengths = np.full(len(counts), -1, dtype=np.int64)

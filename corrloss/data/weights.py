@@ -12,7 +12,7 @@ _CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 def checksum_of(name: str) -> str | None:
     """The first digits of a weights file's SHA-256, at the end of its published name; None if absent.
 
-    Example:
+    Examples:
         >>> checksum_of("resnet50-0676ba61.pth")
         '0676ba61'
         >>> checksum_of("cspnext-s_imagenet_600e.pth")
@@ -33,7 +33,7 @@ def fetch_weights(url: str, path: Path, *, progress: bool = True) -> bool:
         Whether the name has a checksum, so that the file could be verified.
 
     Raises:
-        DownloadError: See :func:`corrloss.data.download.download`.
+        DownloadError: See `corrloss.data.download.download`.
     """
     checksum = checksum_of(url.rpartition("/")[2])
     download(url, path, sha256=checksum, progress=progress)

@@ -2,7 +2,7 @@
 
 For the image-level correlation and its bounds (Kahraman et al., *Correlation Loss*, AAAI 2023): a positive is
 a candidate that overlaps an annotation of its class. All candidates above the detector's own `score_thr` and
-among its own `nms_pre` best take part; :mod:`corrloss.engine.postprocessing` says what their score is.
+among its own `nms_pre` best take part; `corrloss.engine.postprocessing` says what their score is.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class CandidateKeeper:
 
 
 def write_candidates(folder: Path, positives: list[np.ndarray], bounds: dict[str, Iterable[dict]]) -> None:
-    """Write the files that :meth:`CandidateKeeper.write` describes.
+    """Write the files that `CandidateKeeper.write` describes.
 
     Args:
         folder: Where they go.
@@ -185,7 +185,7 @@ def truths_by_image(ground_truth: GroundTruth, category_ids: np.ndarray) -> dict
         category_ids: int64 (n,), category ids in the order of the detector's labels.
 
     Returns:
-        One :class:`Truth` for each image that has such annotations.
+        One `Truth` for each image that has such annotations.
     """
     label_of = {category: label for label, category in enumerate(category_ids.tolist())}
     kept = np.flatnonzero(~ground_truth.is_crowd & np.isin(ground_truth.category_id, category_ids))

@@ -75,7 +75,7 @@ def watched_post_processing(model: nn.Module, visit: Visit) -> Iterator[None]:
 
     Args:
         model: An mmdet detector.
-        visit: See :data:`Visit`.
+        visit: See `Visit`.
     """
     roi_head, head = getattr(model, "roi_head", None), getattr(model, "bbox_head", None)
     if isinstance(roi_head, SparseRoIHead) or isinstance(head, DETRHead):

@@ -129,7 +129,7 @@ def build_test_runner(config: Config, weights: Path, scratch: Path, log: Callabl
     Args:
         config: Resolved config of the run.
         weights: State dict of the model.
-        scratch: Folder for the detections, named as in a :class:`corrloss.run.RunFolder`, and mmengine's log.
+        scratch: Folder for the detections, named as in a `corrloss.run.RunFolder`, and mmengine's log.
         log: Called with lines about the progress.
 
     Raises:

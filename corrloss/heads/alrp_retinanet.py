@@ -12,10 +12,10 @@ class ALRPMixin(DeferredLossMixin):
     """``loss_cls`` is an ``ALRPLoss`` over all levels and images of the batch; it includes the box loss.
 
     ``loss_bbox`` gives the localisation error of each positive: GIoULoss on decoded boxes
-    (``reg_decoded_bbox=True``), which is :math:`(1 - GIoU) / 2 / (1 - 0.5)`.
+    (``reg_decoded_bbox=True``), which is `(1 - GIoU) / 2 / (1 - 0.5)`.
 
     Args:
-        balance: Arguments of :class:`corrloss.ranking.EpochBalance`, the weight of the box loss.
+        balance: Arguments of `corrloss.ranking.EpochBalance`, the weight of the box loss.
     """
 
     def __init__(self, *args, balance: dict, **kwargs) -> None:

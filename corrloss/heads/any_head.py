@@ -113,25 +113,26 @@ LOSS_METHODS = ("loss", "loss_by_feat", "loss_by_feat_single", "OHEMloss_by_feat
 class WithCorrelationLoss:
     """Builds any head of mmdet with ``loss_corr`` among its losses.
 
-    If :mod:`corrloss.heads` has an adapter for the head, or for a base class whose losses the head does not
+    If `corrloss.heads` has an adapter for the head, or for a base class whose losses the head does not
     override, that adapter is used. Otherwise the head's class is extended by the mixin of its family.
-
-    Args:
-        head: Name of the head's class in mmdet's registry, such as ``"FCOSHead"``.
-        loss_corr: Config of :class:`corrloss.CorrelationLoss`, or None for the plain head.
-        settings: The head's own arguments.
-
-    Raises:
-        PositivesError: The head's positives cannot be determined. Also raised by the second training step, if
-            the detector computed no Correlation Loss in the first.
 
     Example:
         ``model = dict(bbox_head=dict(type="WithCorrelationLoss", head="FCOSHead", loss_corr=dict(
         type="CorrelationLoss", coefficient="concordance", weight=0.2)))`` over mmdet's config of FCOS.
     """
 
-    def __new__(cls, head: str, loss_corr: dict | None = None, **settings) -> nn.Module:
-        """Build the head."""
+    def __new__(cls, head: str, loss_corr: dict | None = None, **settings: object) -> nn.Module:
+        """Build the head.
+
+        Args:
+            head: Name of the head's class in mmdet's registry, such as ``"FCOSHead"``.
+            loss_corr: Config of `corrloss.CorrelationLoss`, or None for the plain head.
+            **settings: The head's own arguments.
+
+        Raises:
+            PositivesError: The head's positives cannot be determined. Also raised by the second training
+                step, if the detector computed no Correlation Loss in the first.
+        """
         if MODELS.get(f"Correlation{head}"):
             return MODELS.build(dict(type=f"Correlation{head}", loss_corr=loss_corr, **settings))
         built = MODELS.build(dict(type=head, **settings))
@@ -149,7 +150,7 @@ class WithCorrelationLoss:
 
 @functools.cache
 def _with_loss(kind: type) -> type:
-    """The class of a head with the loss; it pickles as the plain class and :func:`_unpickled`."""
+    """The class of a head with the loss; it pickles as the plain class and `_unpickled`."""
     bases = (_mixin_for(kind), kind)
     return type(f"Correlation{kind.__name__}", bases, {"__module__": __name__, "__reduce__": _reduce})
 

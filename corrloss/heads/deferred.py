@@ -67,7 +67,7 @@ class DeferredLossMixin(ABC):
     """A dense head that computes the losses named in ``deferred`` once, over all levels and images.
 
     It precedes the plain head and the mixin of Correlation Loss, which observes the head's calls as usual. A
-    subclass defines the losses in :meth:`batch_losses`.
+    subclass defines the losses in `batch_losses`.
     """
 
     deferred: tuple[str, ...] = ("loss_cls", "loss_bbox")

@@ -26,7 +26,7 @@ class CorrelationMixin:
     adds all predictions of the batch to the collector. Without ``loss_corr`` the head is mmdet's own.
 
     Args:
-        loss_corr: Config of :class:`corrloss.CorrelationLoss`, or None for the plain detector.
+        loss_corr: Config of `corrloss.CorrelationLoss`, or None for the plain detector.
     """
 
     level_major = True  # order of the flattened predictions, see `locate`
@@ -49,7 +49,7 @@ class CorrelationMixin:
 
         Args:
             scores: Probability of the matched class, shape (n,), in [0, 1].
-            boxes: What :meth:`ious_of` takes, each of shape (n, 4).
+            boxes: What `ious_of` takes, each of shape (n, 4).
             groups: ``level`` or ``image`` of each positive, int64 (n,), where the loss needs it.
         """
         return self.loss_corr(scores, self.ious_of(*boxes), **groups)
@@ -68,10 +68,10 @@ class PositivesCollector:
     """Collects the positives of one call of ``loss_by_feat``, one level or image at a time.
 
     Args:
-        use_sigmoid: How the head turns logits into scores, see :func:`matched_scores`.
+        use_sigmoid: How the head turns logits into scores, see `matched_scores`.
         sizes: Number of predictions of one image at each feature level.
         num_images: Number of images in the batch.
-        level_major: Order in which the head flattens its predictions, see :func:`locate`.
+        level_major: Order in which the head flattens its predictions, see `locate`.
         head: Name of the head, for error messages.
     """
 
@@ -111,7 +111,7 @@ class PositivesCollector:
             scope: ``scope`` of the loss: ``"batch"``, ``"level"`` or ``"image"``.
 
         Returns:
-            The arguments of :meth:`CorrelationMixin.correlation_loss`.
+            The arguments of `CorrelationMixin.correlation_loss`.
 
         Raises:
             PositivesError: The parts do not add up to the head's predictions, so that the level and the image
@@ -185,7 +185,7 @@ class EncodedBoxMixin(CorrelationMixin):
     """For anchor heads whose ``loss_bbox`` is called with offsets, or with the boxes of all anchors.
 
     A subclass overrides the method of mmdet that computes the losses of one level or image, and calls
-    :meth:`_collect` there.
+    `_collect` there.
     """
 
     _open_collector: PositivesCollector | None = None

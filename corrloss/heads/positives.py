@@ -125,7 +125,7 @@ def locate(index: Tensor, sizes: list[int], num_images: int, level_major: bool) 
     Returns:
         ``(level, image)``, each int64 of shape (n,).
 
-    Example:
+    Examples:
         >>> index = torch.tensor([0, 4, 5, 8])  # two levels of 3 and 2 predictions, two images
         >>> locate(index, [3, 2], 2, level_major=True)
         (tensor([0, 0, 0, 1]), tensor([0, 1, 1, 1]))

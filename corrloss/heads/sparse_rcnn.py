@@ -14,7 +14,7 @@ class CorrelationDIIHead(DIIHead):
     There is one head per stage, so each stage adds its own loss, as in the release.
 
     Args:
-        loss_corr: Config of :class:`corrloss.CorrelationLoss`, or None for the plain detector.
+        loss_corr: Config of `corrloss.CorrelationLoss`, or None for the plain detector.
     """
 
     def __init__(self, *args, loss_corr: dict | None = None, **kwargs) -> None:

@@ -49,7 +49,7 @@ def resolve(
         experiments: Where the files are.
         run: What to resolve.
         data_root: Folder that holds the data sets.
-        cache: Folder for loaded config files, see :func:`corrloss.plan.detectors.load_settings`.
+        cache: Folder for loaded config files, see `corrloss.plan.detectors.load_settings`.
         spread: How the batch is spread over processes.
 
     Returns:
@@ -102,7 +102,7 @@ def config_hash(config: dict) -> str:
 
     Where the data lies, and how many workers load it, leave the hash as it is.
 
-    Example:
+    Examples:
         >>> config_hash({"model": {"depth": 18}, "data_root": "a"})
         'aa054aeaa394'
         >>> config_hash({"data_root": "b", "model": {"depth": 18}})

@@ -26,9 +26,9 @@ class Run:
         coefficient: ``none`` for a run without the loss, else a coefficient of ``CorrelationLoss``.
         weight: λ of the loss; 0 without the loss.
         seed: Seed of initialisation, order and augmentation.
-        options: :data:`LOSS_OPTIONS` and :data:`RECIPE_OPTIONS` as sorted ``(name, value)`` pairs.
+        options: `LOSS_OPTIONS` and `RECIPE_OPTIONS` as sorted ``(name, value)`` pairs.
 
-    Example:
+    Examples:
         >>> run = Run("mini", "mini_coco", "atss", "spearman", 0.2, 0, (("strength", 0.01),))
         >>> run.name
         'mini_coco/atss/spearman_w0.2_strength0.01/seed0'
@@ -79,7 +79,7 @@ class Run:
 def readable(value: str | float) -> str:
     """A value as part of a name: short, and different for different values.
 
-    Example:
+    Examples:
         >>> readable(1.0), readable(0.2), readable(0.2000001), readable("both")
         ('1', '0.2', '0.2000001', 'both')
     """

@@ -1,6 +1,6 @@
 """Ranking losses for detectors: AP Loss, aLRP Loss, Rank & Sort Loss; torch alone.
 
-:mod:`corrloss.ranking.register`, which is not imported here, adds them to mmdet's registry.
+`corrloss.ranking.register`, which is not imported here, adds them to mmdet's registry.
 """
 
 from corrloss.ranking.alrp_loss import ALRPErrors, ALRPLoss

@@ -36,23 +36,21 @@ def alrp_loss(
     form: str = "bucketed",
     localisation_order: str = "smooth",
 ) -> ALRPErrors:
-    r"""The average LRP error over the positives, split into its two components.
+    """The average LRP error over the positives, split into its two components.
 
-    With :math:`H` the step of half-width ``delta``, :math:`x_{ik} = x_k - x_i`, rank and :math:`N_{FP}` as
-    in :func:`corrloss.ranking.ap_loss.ap_loss`, and :math:`E(k)` the localisation error of positive k, for
+    With `H` the step of half-width ``delta``, `x_ik = x_k - x_i`, rank and `N_FP` as
+    in `corrloss.ranking.ap_loss.ap_loss`, and `E(k)` the localisation error of positive k, for
     each positive i
 
-    .. math::
-        \ell^{LRP}(i) = \frac{1}{rank(i)}
-            \Big( N_{FP}(i) + E(i) + \sum_{k \in P, k \ne i} H(x_{ik}) E(k) \Big)
+        ℓ(i) = (N_FP(i) + E(i) + Σ_{k∈P,k≠i} H(x_ik) E(k)) / rank(i)
 
     The mean of the first term is the classification component (AP Loss without interpolation), of the
     others the localisation component. Their gradients:
 
     - to ``logits``, through the classification component alone: the target error of i is its error when it is
-      ranked first, :math:`E(i) / rank(i)`. The difference,
-      :math:`(N_{FP}(i) + \sum_{k \ne i} H(x_{ik}) E(k)) / rank(i)`, is the update of i (upwards) and, in
-      proportion to :math:`H(x_{ij})`, of the negatives above i (downwards). The updates sum to zero. A
+      ranked first, `E(i) / rank(i)`. The difference,
+      `(N_FP(i) + Σ_{k≠i} H(x_ik) E(k)) / rank(i)`, is the update of i (upwards) and, in
+      proportion to `H(x_ij)`, of the negatives above i (downwards). The updates sum to zero. A
       poorly localised positive above i increases the update of i;
     - to ``localisation_errors``, through the localisation component alone, with the ranks held constant.
 
@@ -60,8 +58,8 @@ def alrp_loss(
         logits: (N,) float16, bfloat16, float32 or float64; larger ranks higher.
         targets: (N,) of any real dtype: > 0 positive, 0 negative, < 0 ignored.
         localisation_errors: (P,) floating point, >= 0, one for each positive in the order of ``targets``. In
-            the paper :math:`(1 - IoU) / (1 - 0.5)`, or with GIoU
-            :math:`(1 - GIoU) / 2 / (1 - 0.5) = 1 - GIoU`.
+            the paper `(1 - IoU) / (1 - 0.5)`, or with GIoU
+            `(1 - GIoU) / 2 / (1 - 0.5) = 1 - GIoU`.
         delta: half-width of the step in logits; 1 in the paper; 0 is the exact step.
         form: ``"bucketed"`` or, for checks, ``"pairwise"``: the same numbers in O(P N) memory.
         localisation_order: ``"smooth"`` sums the localisation errors of the other positives with H, as in the
@@ -73,14 +71,15 @@ def alrp_loss(
         both are zero and connected to the graph.
 
     Raises:
-        TypeError, ValueError: see :func:`corrloss.ranking.inputs.find_positives`; also where the number of
+        TypeError, ValueError: see `corrloss.ranking.inputs.find_positives`; also where the number of
             localisation errors is not that of the positives, or one is negative or not finite; unknown
             options.
 
-    >>> logits = torch.tensor([3.0, 2.0, 1.0])
-    >>> errors = alrp_loss(logits, torch.tensor([1, 0, 1]), torch.tensor([0.2, 0.4]), delta=0)
-    >>> [round(e.item(), 4) for e in errors]  # (0 + 1/3) / 2 and (0.2 + (0.2 + 0.4)/3) / 2
-    [0.1667, 0.2]
+    Examples:
+        >>> logits = torch.tensor([3.0, 2.0, 1.0])
+        >>> errors = alrp_loss(logits, torch.tensor([1, 0, 1]), torch.tensor([0.2, 0.4]), delta=0)
+        >>> [round(e.item(), 4) for e in errors]  # (0 + 1/3) / 2 and (0.2 + (0.2 + 0.4)/3) / 2
+        [0.1667, 0.2]
     """
     check_options(delta, form)
     check_localisation_order(localisation_order)
@@ -96,7 +95,7 @@ def alrp_loss(
 
 
 def check_localisation_order(order: str) -> None:
-    """Raise ValueError unless ``order`` is one of :data:`LOCALISATION_ORDERS`."""
+    """Raise ValueError unless ``order`` is one of `LOCALISATION_ORDERS`."""
     if order not in LOCALISATION_ORDERS:
         raise ValueError(f"localisation_order must be one of {', '.join(LOCALISATION_ORDERS)}; got {order!r}")
 
@@ -167,7 +166,7 @@ def _hard_order_sums(positive: Tensor, errors: Tensor, weights: Tensor) -> tuple
 
 
 class ALRPLoss(nn.Module):
-    """:func:`alrp_loss` as a module.
+    """`alrp_loss` as a module.
 
     Args:
         delta: half-width of the step in logits; 1 in the paper.
@@ -184,6 +183,6 @@ class ALRPLoss(nn.Module):
         self.delta, self.form, self.localisation_order = delta, form, localisation_order
 
     def forward(self, logits: Tensor, targets: Tensor, localisation_errors: Tensor) -> ALRPErrors:
-        """Return both components of (N,) logits, (N,) targets, (P,) errors; see :func:`alrp_loss`."""
+        """Return both components of (N,) logits, (N,) targets, (P,) errors; see `alrp_loss`."""
         options = (self.delta, self.form, self.localisation_order)
         return alrp_loss(logits, targets, localisation_errors, *options)

@@ -16,19 +16,18 @@ from corrloss.ranking.steps import check_options, make_steps, step_at_zero
 def ap_loss(
     logits: Tensor, targets: Tensor, delta: float = 1.0, interpolated: bool = True, form: str = "bucketed"
 ) -> Tensor:
-    r"""One minus the average precision of ``logits``, with the error-driven update as its gradient.
+    """One minus the average precision of ``logits``, with the error-driven update as its gradient.
 
-    With :math:`H` the step of half-width ``delta`` and :math:`x_{ij} = x_j - x_i`, for each positive i
+    With `H` the step of half-width ``delta`` and `x_ij = x_j - x_i`, for each positive i
 
-    .. math::
-        N_{FP}(i) = \sum_{j \in N} H(x_{ij}), \qquad
-        rank(i) = 1 + \sum_{j \in P, j \ne i} H(x_{ij}) + N_{FP}(i)
+        N_FP(i) = Σ_{j∈N} H(x_ij)
+        rank(i) = 1 + Σ_{j∈P,j≠i} H(x_ij) + N_FP(i)
 
-    and the loss is the mean over the positives of :math:`\ell(i) = N_{FP}(i) / rank(i) = 1 - precision(i)`
+    and the loss is the mean over the positives of `ℓ(i) = N_FP(i) / rank(i) = 1 - precision(i)`
     (Eq. 5 of the CVPR paper; the 1 is the positive itself). The gradient is not the derivative
     of the value, which is zero almost everywhere: each positive moves by its own error,
-    :math:`-\ell(i) / |P|`, and each negative j by the part of the errors that it caused,
-    :math:`\sum_i \ell(i) \, H(x_{ij}) / N_{FP}(i) / |P|`. The two sum to zero.
+    `-ℓ(i) / |P|`, and each negative j by the part of the errors that it caused,
+    `Σ_i ℓ(i) H(x_ij) / N_FP(i) / |P|`. The two sum to zero.
 
     Args:
         logits: (N,) float16, bfloat16, float32 or float64; larger ranks higher.
@@ -44,14 +43,15 @@ def ap_loss(
         positives it is zero and connected to the graph.
 
     Raises:
-        TypeError, ValueError: see :func:`corrloss.ranking.inputs.find_positives`; unknown options.
+        TypeError, ValueError: see `corrloss.ranking.inputs.find_positives`; unknown options.
 
-    >>> logits = torch.tensor([3.0, 2.0, 1.0, 0.0], requires_grad=True)
-    >>> loss = ap_loss(logits, torch.tensor([1, 0, 1, 0]), delta=0)
-    >>> round(loss.item(), 4)  # precisions 1/1 and 2/3
-    0.1667
-    >>> loss.backward(); [round(g, 4) + 0.0 for g in logits.grad.tolist()]
-    [0.0, 0.1667, -0.1667, 0.0]
+    Examples:
+        >>> logits = torch.tensor([3.0, 2.0, 1.0, 0.0], requires_grad=True)
+        >>> loss = ap_loss(logits, torch.tensor([1, 0, 1, 0]), delta=0)
+        >>> round(loss.item(), 4)  # precisions 1/1 and 2/3
+        0.1667
+        >>> loss.backward(); [round(g, 4) + 0.0 for g in logits.grad.tolist()]
+        [0.0, 0.1667, -0.1667, 0.0]
     """
     check_options(delta, form)
     index = find_positives("APLoss", logits, targets)
@@ -98,7 +98,7 @@ def smallest_error_from_below(error: Tensor, positive: Tensor) -> Tensor:
 
 
 class APLoss(nn.Module):
-    """:func:`ap_loss` as a module.
+    """`ap_loss` as a module.
 
     Args:
         delta: half-width of the step in logits; 1 in the paper.
@@ -112,5 +112,5 @@ class APLoss(nn.Module):
         self.delta, self.interpolated, self.form = delta, interpolated, form
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of (N,) logits and (N,) targets; see :func:`ap_loss`."""
+        """Return the loss of (N,) logits and (N,) targets; see `ap_loss`."""
         return ap_loss(logits, targets, self.delta, self.interpolated, self.form)

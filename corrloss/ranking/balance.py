@@ -17,8 +17,9 @@ def value_balance(reference: Tensor, loss: Tensor) -> Tensor:
     Returns:
         Scalar without gradient; 1 where ``loss`` is zero and the ratio is undefined.
 
-    >>> value_balance(torch.tensor(0.5), torch.tensor(0.25)).item()
-    2.0
+    Examples:
+        >>> value_balance(torch.tensor(0.5), torch.tensor(0.25)).item()
+        2.0
     """
     reference, loss = reference.detach(), loss.detach()
     return torch.where(loss > 0, reference / loss, torch.ones_like(loss))
@@ -36,9 +37,10 @@ class EpochBalance(nn.Module):
         period: iterations in an epoch, >= 1.
         initial: weight of the first period; 50 in the paper's released code.
 
-    >>> balance = EpochBalance(period=2, initial=50.0)
-    >>> [balance(torch.tensor(0.6), torch.tensor(0.2)).item() for _ in range(3)]
-    [50.0, 4.0, 4.0]
+    Examples:
+        >>> balance = EpochBalance(period=2, initial=50.0)
+        >>> [balance(torch.tensor(0.6), torch.tensor(0.2)).item() for _ in range(3)]
+        [50.0, 4.0, 4.0]
     """
 
     def __init__(self, period: int, initial: float = 50.0) -> None:

@@ -28,23 +28,22 @@ class RankSortErrors(NamedTuple):
 def rank_sort_loss(
     logits: Tensor, targets: Tensor, delta: float = 0.5, form: str = "bucketed"
 ) -> RankSortErrors:
-    r"""The ranking error and the sorting error of ``logits``, each with its identity update as gradient.
+    """The ranking error and the sorting error of ``logits``, each with its identity update as gradient.
 
-    With :math:`H` the step of half-width ``delta``, :math:`x_{ij} = x_j - x_i`, :math:`y` the targets of the
-    positives, :math:`rank^+(i) = \sum_{j \in P} H(x_{ij})` and
-    :math:`rank(i) = rank^+(i) + N_{FP}(i)`, the current errors of positive i are (Eq. 7)
+    With `H` the step of half-width ``delta``, `x_ij = x_j - x_i`, `y` the targets of the
+    positives, `rank^+(i) = Σ_{j∈P} H(x_ij)` and
+    `rank(i) = rank^+(i) + N_FP(i)`, the current errors of positive i are (Eq. 7)
 
-    .. math::
-        \ell_R(i) = \frac{N_{FP}(i)}{rank(i)}, \qquad
-        \ell_S(i) = \frac{\sum_{j \in P} H(x_{ij}) (1 - y_j)}{rank^+(i)}
+        ℓ_R(i) = N_FP(i) / rank(i)
+        ℓ_S(i) = Σ_{j∈P} H(x_ij) (1 - y_j) / rank^+(i)
 
-    and the target errors (Eq. 8) are zero for ranking, and for sorting :math:`\ell^*_S(i)`, the same mean
-    over the j with :math:`y_j \ge y_i` alone, which are correctly ranked above i. The values are the means
-    over the positives of :math:`\ell_R` and of :math:`\ell_S - \ell^*_S`.
+    and the target errors (Eq. 8) are zero for ranking, and for sorting `ℓ^*_S(i)`, the same mean
+    over the j with `y_j ≥ y_i` alone, which are correctly ranked above i. The values are the means
+    over the positives of `ℓ_R` and of `ℓ_S - ℓ^*_S`.
 
     Identity update (Eq. 9): each error is the upward update of its positive and is distributed as a downward
-    update: the ranking error over the negatives by :math:`H(x_{ij}) / N_{FP}(i)`, the sorting error over the
-    positives above i with a smaller target, by their share of :math:`\sum H(x_{ij})`. Each gradient sums to
+    update: the ranking error over the negatives by `H(x_ij) / N_FP(i)`, the sorting error over the
+    positives above i with a smaller target, by their share of `Σ H(x_ij)`. Each gradient sums to
     zero.
 
     A positive is also compared with itself, where H is 0.5 if ``delta > 0``: it counts half in its own rank.
@@ -54,7 +53,7 @@ def rank_sort_loss(
         logits: (N,) float16, bfloat16, float32 or float64; larger ranks higher.
         targets: (N,) of any real dtype: in (0, 1] the IoU of a positive, 0 a negative, < 0 ignored. A
             positive whose IoU is exactly 0 would be a negative: give it a tiny number, as
-            :func:`corrloss.ranking.flatten_targets` does.
+            `corrloss.ranking.flatten_targets` does.
         delta: half-width of the step in logits; 0.5 in the paper; 0 is the exact step.
         form: ``"bucketed"`` or, for checks, ``"pairwise"``: the same numbers in O(P N) memory.
 
@@ -63,13 +62,14 @@ def rank_sort_loss(
         Without positives both are zero and connected to the graph.
 
     Raises:
-        TypeError, ValueError: see :func:`corrloss.ranking.inputs.find_positives`; also where a target is
+        TypeError, ValueError: see `corrloss.ranking.inputs.find_positives`; also where a target is
             above 1; unknown options.
 
-    >>> logits = torch.tensor([3.0, 2.0, 1.0])
-    >>> errors = rank_sort_loss(logits, torch.tensor([0.5, 0.0, 0.9]), delta=0)
-    >>> [round(e.item(), 4) for e in errors]  # (0 + 1/3) / 2 and (0 + (0.5 + 0.1)/2 - 0.1) / 2
-    [0.1667, 0.1]
+    Examples:
+        >>> logits = torch.tensor([3.0, 2.0, 1.0])
+        >>> errors = rank_sort_loss(logits, torch.tensor([0.5, 0.0, 0.9]), delta=0)
+        >>> [round(e.item(), 4) for e in errors]  # (0 + 1/3) / 2 and (0 + (0.5 + 0.1)/2 - 0.1) / 2
+        [0.1667, 0.1]
     """
     check_options(delta, form)
     index = find_positives("RankSortLoss", logits, targets, also_wrong={"target above 1": targets > 1})
@@ -140,7 +140,7 @@ def sort_positives(positive: Tensor, quality: Tensor, delta: float) -> tuple[Ten
 
 
 class RankSortLoss(nn.Module):
-    """:func:`rank_sort_loss` as a module.
+    """`rank_sort_loss` as a module.
 
     Args:
         delta: half-width of the step in logits; 0.5 in the paper.
@@ -153,5 +153,5 @@ class RankSortLoss(nn.Module):
         self.delta, self.form = delta, form
 
     def forward(self, logits: Tensor, targets: Tensor) -> RankSortErrors:
-        """Return both errors of (N,) logits and (N,) targets; see :func:`rank_sort_loss`."""
+        """Return both errors of (N,) logits and (N,) targets; see `rank_sort_loss`."""
         return rank_sort_loss(logits, targets, self.delta, self.form)

@@ -32,7 +32,7 @@ class _MmdetLoss:
 
 @MODELS.register_module()
 class APLoss(_MmdetLoss, ap_loss.APLoss):
-    """:class:`corrloss.ranking.APLoss` for mmdet's heads."""
+    """`corrloss.ranking.APLoss` for mmdet's heads."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the weighted loss of (N,) logits and targets."""
@@ -41,7 +41,7 @@ class APLoss(_MmdetLoss, ap_loss.APLoss):
 
 @MODELS.register_module()
 class ALRPLoss(_MmdetLoss, alrp_loss.ALRPLoss):
-    """:class:`corrloss.ranking.ALRPLoss` for mmdet's heads."""
+    """`corrloss.ranking.ALRPLoss` for mmdet's heads."""
 
     def forward(self, logits: Tensor, targets: Tensor, localisation_errors: Tensor) -> alrp_loss.ALRPErrors:
         """Return the weighted components of (N,) logits and targets and (P,) localisation errors."""
@@ -51,7 +51,7 @@ class ALRPLoss(_MmdetLoss, alrp_loss.ALRPLoss):
 
 @MODELS.register_module()
 class RankSortLoss(_MmdetLoss, rank_sort_loss.RankSortLoss):
-    """:class:`corrloss.ranking.RankSortLoss` for mmdet's heads."""
+    """`corrloss.ranking.RankSortLoss` for mmdet's heads."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> rank_sort_loss.RankSortErrors:
         """Return the weighted components of (N,) logits and targets."""

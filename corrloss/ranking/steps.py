@@ -6,8 +6,8 @@ A ranking loss compares each positive ``i`` with every logit ``j`` through a ste
     H(d) = clamp(d / (2 delta) + 0.5, 0, 1)       delta > 0,   d = x_j - x_i
 
 and needs two sums of it: over the logits for each positive (number of false positives ranked above it) and
-over the positives for each logit (error caused by that logit). :class:`PairwiseSteps` computes all P x N
-pairs. :class:`BucketedSteps` gives the same sums in O(N log P) time and O(N) memory.
+over the positives for each logit (error caused by that logit). `PairwiseSteps` computes all P x N
+pairs. `BucketedSteps` gives the same sums in O(N log P) time and O(N) memory.
 """
 
 import torch
@@ -19,10 +19,11 @@ FORMS = ("bucketed", "pairwise")
 def step(difference: Tensor, delta: float) -> Tensor:
     """Return H(difference): the exact step for ``delta == 0``, else a ramp from -delta to +delta.
 
-    >>> step(torch.tensor([-1.0, 0.0, 0.25, 1.0]), delta=0.5).tolist()
-    [0.0, 0.5, 0.75, 1.0]
-    >>> step(torch.tensor([-1.0, 0.0, 0.25, 1.0]), delta=0).tolist()
-    [0.0, 1.0, 1.0, 1.0]
+    Examples:
+        >>> step(torch.tensor([-1.0, 0.0, 0.25, 1.0]), delta=0.5).tolist()
+        [0.0, 0.5, 0.75, 1.0]
+        >>> step(torch.tensor([-1.0, 0.0, 0.25, 1.0]), delta=0).tolist()
+        [0.0, 1.0, 1.0, 1.0]
     """
     if delta == 0:
         return (difference >= 0).to(difference.dtype)
@@ -125,12 +126,12 @@ def _sum_from_here_up(values: Tensor) -> Tensor:
 
 
 def make_steps(positive: Tensor, delta: float, form: str) -> BucketedSteps | PairwiseSteps:
-    """Return the sums for these positives in the named form, one of :data:`FORMS`."""
+    """Return the sums for these positives in the named form, one of `FORMS`."""
     return BucketedSteps(positive, delta) if form == "bucketed" else PairwiseSteps(positive, delta)
 
 
 def check_options(delta: float, form: str) -> None:
-    """Raise ValueError unless ``delta`` is a finite number >= 0 and ``form`` one of :data:`FORMS`."""
+    """Raise ValueError unless ``delta`` is a finite number >= 0 and ``form`` one of `FORMS`."""
     if not 0 <= delta < float("inf"):
         raise ValueError(f"delta is the half-width of the step in logits, a finite number >= 0; got {delta}")
     if form not in FORMS:

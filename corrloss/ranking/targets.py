@@ -27,8 +27,9 @@ def flatten_targets(
     Raises:
         ValueError: lengths differ.
 
-    >>> flatten_targets(torch.tensor([1, 2, 0]), 2, torch.tensor([1, 1, 0])).tolist()
-    [0.0, 1.0, 0.0, 0.0, -1.0, -1.0]
+    Examples:
+        >>> flatten_targets(torch.tensor([1, 2, 0]), 2, torch.tensor([1, 1, 0])).tolist()
+        [0.0, 1.0, 0.0, 0.0, -1.0, -1.0]
     """
     for name, values in (("weights", weights), ("quality", quality)):
         if values is not None and values.shape != labels.shape:

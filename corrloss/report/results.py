@@ -27,7 +27,7 @@ class MadeTable:
 
     Attributes:
         plan: The content of its file.
-        frame: From :func:`corrloss.tables.show.read_table`.
+        frame: From `corrloss.tables.show.read_table`.
     """
 
     plan: Table
@@ -86,8 +86,9 @@ class DataSet:
 def loss_label(coefficient: str, weight: float, options: dict) -> str:
     """Coefficient, weight and options of a loss as one label.
 
-    >>> loss_label("spearman", 0.2, {"strength": 0.01}), loss_label("none", 0.0, {})
-    ('spearman 0.2, strength 0.01', 'none')
+    Examples:
+        >>> loss_label("spearman", 0.2, {"strength": 0.01}), loss_label("none", 0.0, {})
+        ('spearman 0.2, strength 0.01', 'none')
     """
     loss = coefficient if coefficient == BASELINE else f"{coefficient} {readable(weight)}"
     given = [f"{name} {readable(value)}" for name, value in options.items() if not pd.isna(value)]
