@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 def escapes_root(name: str) -> bool:
     """Whether a file name from a data set or an archive may lead out of the folder that it is of.
 
-    >>> [escapes_root(name) for name in ("a/b.png", "./b.png", "a/c:b.png", "12:00.png")]
-    [False, False, False, False]
-    >>> [escapes_root(name) for name in ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")]
-    [True, True, True, True, True]
+    Examples:
+        >>> [escapes_root(name) for name in ("a/b.png", "./b.png", "a/c:b.png", "12:00.png")]
+        [False, False, False, False]
+        >>> [escapes_root(name) for name in ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")]
+        [True, True, True, True, True]
     """
     name = name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -34,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     The temporary name is unique across hosts and containers that share the folder. If the block raises, the
     temporary file is removed and ``path`` is left unchanged. A killed process leaves its temporary file
-    behind; those in a run's folder are removed by :meth:`corrloss.run.RunFolder.exclusive`.
+    behind; those in a run's folder are removed by `corrloss.run.RunFolder.exclusive`.
 
     Args:
         path: The file to create or replace; missing folders above it are created.

@@ -184,8 +184,9 @@ def _columns(
 def positions(ids: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return where each id is in `known`, which must be sorted; -1 for an unknown one.
 
-    >>> positions(np.array([7, 3, 5]), np.array([3, 7]))
-    array([ 1,  0, -1])
+    Examples:
+        >>> positions(np.array([7, 3, 5]), np.array([3, 7]))
+        array([ 1,  0, -1])
     """
     if len(known) == 0:
         return np.full(len(ids), -1)
