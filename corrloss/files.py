@@ -20,7 +20,8 @@ def escapes_root(name: str) -> bool:
     Examples:
         >>> [escapes_root(name) for name in ("a/b.png", "./b.png", "a/c:b.png", "12:00.png")]
         [False, False, False, False]
-        >>> [escapes_root(name) for name in ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")]
+        >>> names = ("../b.png", "/b.png", "a\\\\..\\\\b.png", "C:b.png", "./C:b.png")
+        >>> [escapes_root(name) for name in names]
         [True, True, True, True, True]
     """
     name = name.replace("\\", "/")
