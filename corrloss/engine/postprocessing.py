@@ -1,12 +1,12 @@
-"""Watching a detector post-process: what goes in, what comes out, and what would with other scores.
+"""Observes the post-processing of a detector: its input, its output, and its output for other scores.
 
-A detector hands its candidates, boxes with a class and a score, to a post-processing (NMS, score voting, the
-best hundred). A context manager stands in front of that one function of mmdet while it predicts, reads the
-arguments and leaves them as they are; no function body of mmdet is repeated. Candidates are what the detector
-itself hands over: its own `nms_pre` best of each level, above its own `score_thr`.
+A detector passes its candidates (boxes with a class and a score) to a post-processing function: NMS, score
+voting, the 100 best. A context manager wraps that function of mmdet during prediction and reads its arguments
+without changing them. Candidates are what the detector itself passes on: its ``nms_pre`` best of each level
+above its ``score_thr``.
 
-**The score of a candidate is the one that NMS ranks by**: the class probability (RetinaNet, FoveaBox, YOLACT,
-detectors in two stages, Sparse R-CNN, DETR and its relatives), times the auxiliary branch where a detector
+**The score of a candidate is the one that NMS sorts by**: the class probability (RetinaNet, FoveaBox, YOLACT,
+two-stage detectors, Sparse R-CNN, DETR and relatives), multiplied by the auxiliary branch where a detector
 has one (ATSS, FCOS: centerness), sqrt(p * IoU) for PAA.
 """
 
@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from mmdet.models.dense_heads import DETRHead, PAAHead, YOLACTHead
@@ -27,27 +28,26 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from corrloss.heads.observe import replaced_attribute
+
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the detector holds of one image before its post-processing; n candidates.
+    """Candidates of one image before post-processing, n of them.
 
     Attributes:
         boxes: Float (n, 4), ``x1, y1, x2, y2``.
-        labels: int64 (n,), positions in the data set's classes.
-        scores: Float (n,), in [0, 1]: what NMS ranks by.
-        dealt: Takes other scores for the candidates, (n,), and gives the arguments of the post-processing
-            that makes NMS rank by these.
+        labels: int64 (n,), indices into the data set's classes.
+        scores: Float (n,), in [0, 1]: what NMS sorts by.
     """
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
-    dealt: Callable[[Tensor], dict[str, Any]]
 
 
-class Outcome(NamedTuple):
-    """What post-processing leaves of one image, best first, on the CPU; n detections.
+class ImageDetections(NamedTuple):
+    """Output of the post-processing for one image, best first, on the CPU; n detections.
 
     Attributes:
         boxes: Float (n, 4), ``x1, y1, x2, y2`` in pixels of the original image.
@@ -60,217 +60,275 @@ class Outcome(NamedTuple):
     labels: Tensor
 
 
-Again = Callable[[Tensor], Outcome]
-#: Called for each image with its meta data, the candidates (boxes in pixels of the original image), what was
-#: made of them, and a function that runs the detector's own post-processing with other scores, (n,).
-Visit = Callable[[dict, Candidates, Outcome, Again], None]
+#: Runs the detector's own post-processing again, with other scores of the candidates, (n,).
+Rerun = Callable[[Tensor], ImageDetections]
+#: Called for each image with its meta data, the candidates (boxes in pixels of the original image), their
+#: detections, and a function that runs the post-processing again.
+Visit = Callable[[dict, Candidates, ImageDetections, Rerun], None]
 
 
 @contextmanager
 def watched_post_processing(model: nn.Module, visit: Visit) -> Iterator[None]:
     """Call ``visit`` for each image that ``model`` post-processes while the block runs.
 
-    The detections stay what they are without it, bit by bit. A detector without post-processing (Sparse
-    R-CNN, DETR) has its final predictions as candidates. Of a detector of another kind nothing is seen.
+    The detections are bit-identical with and without it. For a detector without post-processing (Sparse R-CNN,
+    DETR) the final predictions are the candidates. For an unknown kind of detector ``visit`` is never called.
 
     Args:
         model: An mmdet detector.
         visit: See `Visit`.
     """
+    with _watcher(model, visit):
+        yield
+
+
+def _watcher(model: nn.Module, visit: Visit) -> AbstractContextManager:
     roi_head, head = getattr(model, "roi_head", None), getattr(model, "bbox_head", None)
     if isinstance(roi_head, SparseRoIHead) or isinstance(head, DETRHead):
-        watch = _watched_predictions(model, visit)
-    elif roi_head is not None:
-        watch = _watched_roi_head(roi_head, visit)
-    else:
-        watch = _watched_dense_head(head, visit)
-    with watch:
-        yield
+        return _watched_predictions(model, visit)
+    return _watched_dense_head(head, visit) if roi_head is None else _watched_roi_head(roi_head, visit)
 
 
 @contextmanager
 def _watched_dense_head(head: nn.Module, visit: Visit) -> Iterator[None]:
-    # The innermost method, mmdet's own: a subclass that prepares the scores (PAA without its IoU branch)
-    # has done so by then. None is found for other kinds of heads.
-    owner = next((kind for kind in type(head).__mro__ if kind in _DENSE), None)
+    # The method of mmdet's class, not an override: PAA without its IoU branch changes the scores before it
+    # calls that method. Unknown kinds of heads have none of these classes.
+    owner = next((kind for kind in type(head).__mro__ if kind in _CANDIDATES_OF), None)
     if owner is None:
         yield
         return
-    original = owner._bbox_post_process
-    signature = inspect.signature(original)
+    function = _WatchedFunction(owner._bbox_post_process, _CANDIDATES_OF[owner], visit)
 
-    @functools.wraps(original)
-    def watched(*args, **kwargs):
-        call = signature.bind(*args, **kwargs)
-        call.apply_defaults()
-        if call.arguments["self"] is not head:
-            return original(*args, **kwargs)
-        meta = call.arguments["img_meta"]
-        candidates = _DENSE[owner](call.arguments)
-        seen = _in_original_pixels(candidates, meta)
-        left = None if call.arguments["rescale"] else meta  # YOLACT rescales boxes with their masks, later
-        return _visited(original, call, seen, meta, left, visit)
+    @functools.wraps(function.original)
+    def watched(self, *args, **kwargs):
+        if self is not head:
+            return function.original(self, *args, **kwargs)
+        arguments = function.bind(self, *args, **kwargs).arguments
+        scale = arguments["img_meta"]["scale_factor"]
+        after = None if arguments["rescale"] else scale  # YOLACT rescales boxes later, with their masks
+        return function.call(arguments["img_meta"], scale, after, self, *args, **kwargs)
 
-    with replaced(owner, "_bbox_post_process", watched):
+    with replaced_attribute(owner, "_bbox_post_process", watched):
         yield
 
 
 @contextmanager
 def _watched_roi_head(roi_head: nn.Module, visit: Visit) -> Iterator[None]:
+    """Wrap ``multiclass_nms`` while the last stage predicts an image, whose arguments have the meta data."""
     last = roi_head.bbox_head[-1] if isinstance(roi_head.bbox_head, nn.ModuleList) else roi_head.bbox_head
     predict = BBoxHead._predict_by_feat_single
-    of_predict, of_nms = inspect.signature(predict), inspect.signature(bbox_head.multiclass_nms)
+    signature = inspect.signature(predict)
+    nms = _WatchedFunction(bbox_head.multiclass_nms, NMSCandidates.read, visit)
 
     @functools.wraps(predict)
-    def watched(*args, **kwargs):
-        outer = of_predict.bind(*args, **kwargs)
-        outer.apply_defaults()
-        if outer.arguments["self"] is not last:
-            return predict(*args, **kwargs)
-        meta = outer.arguments["img_meta"]
-        left = None if outer.arguments["rescale"] else meta
-        nms = bbox_head.multiclass_nms
+    def watched(self, *args, **kwargs):
+        if self is not last:
+            return predict(self, *args, **kwargs)
+        arguments = signature.bind(self, *args, **kwargs).arguments
+        meta = arguments["img_meta"]
+        scale = None if arguments.get("rescale") else meta["scale_factor"]
+        with replaced_attribute(bbox_head, "multiclass_nms", partial(nms.call, meta, scale, scale)):
+            return predict(self, *args, **kwargs)
 
-        def watched_nms(*args, **kwargs):
-            call = of_nms.bind(*args, **kwargs)
-            call.apply_defaults()
-            candidates = _of_multiclass_nms(call.arguments)
-            seen = candidates if left is None else _in_original_pixels(candidates, meta)
-            return _visited(nms, call, seen, meta, left, visit)
-
-        with replaced(bbox_head, "multiclass_nms", watched_nms):
-            return predict(*args, **kwargs)
-
-    with replaced(BBoxHead, "_predict_by_feat_single", watched):
+    with replaced_attribute(BBoxHead, "_predict_by_feat_single", watched):
         yield
 
 
 @contextmanager
 def _watched_predictions(model: nn.Module, visit: Visit) -> Iterator[None]:
-    def see(_module: nn.Module, _args: tuple, samples: list) -> None:
-        for sample in samples:
-            outcome = _outcome(sample.pred_instances, None)
-            candidates = Candidates(outcome.boxes, outcome.labels, outcome.scores, lambda scores: {})
-            visit(sample.metainfo, candidates, outcome, lambda scores, of=outcome: of._replace(scores=scores))
-
-    handle = model.register_forward_hook(see)
+    handle = model.register_forward_hook(partial(_visit_predictions, visit))
     try:
         yield
     finally:
         handle.remove()
 
 
-def _visited(
-    original: Callable,
-    call: inspect.BoundArguments,
-    candidates: Candidates,
-    meta: dict,
-    left: dict | None,
-    visit: Visit,
-) -> object:
-    """Run the post-processing as called, show it to ``visit``, and return what it returned."""
-
-    def again(scores: Tensor) -> Outcome:
-        changed = inspect.BoundArguments(call.signature, call.arguments | candidates.dealt(scores))
-        return _outcome(original(*changed.args, **changed.kwargs), left)
-
-    result = original(*call.args, **call.kwargs)
-    visit(meta, candidates, _outcome(result, left), again)
-    return result
+def _visit_predictions(visit: Visit, _module: nn.Module, _args: tuple, samples: list) -> None:
+    """Forward hook of a detector without post-processing."""
+    for sample in samples:
+        detections = _detections(sample.pred_instances, None)
+        candidates = Candidates(detections.boxes, detections.labels, detections.scores)
+        visit(sample.metainfo, candidates, detections, partial(_with_scores, detections))
 
 
-def _of_dense_head(call: dict[str, Any]) -> Candidates:
-    """Read one class and score a candidate, and perhaps a factor, as most dense heads have it."""
-    results = call["results"].clone()  # copies no tensor, but post-processing takes factors out of the other
-    factors = results.pop("score_factors", None)
-    boxes = results.bboxes.clone()  # boxes of mmdet's own type are rescaled in place
-
-    def dealt(scores: Tensor) -> dict[str, Any]:
-        again = results.clone()
-        again.bboxes, again.scores = boxes.clone(), scores
-        return {"results": again}
-
-    scores = results.scores if factors is None else results.scores * factors
-    return Candidates(get_box_tensor(boxes), results.labels, scores, dealt)
+def _with_scores(detections: ImageDetections, scores: Tensor) -> ImageDetections:
+    return detections._replace(scores=scores)
 
 
-def _of_paa(call: dict[str, Any]) -> Candidates:
-    """Read PAA's scores of all classes, which it ranks by sqrt(p * IoU), in NMS as in its score voting."""
-    results = call["results"]
-    ranked = (results.scores * results.score_factors[:, None]).sqrt()
-    row, label = (ranked > call["cfg"].score_thr).nonzero(as_tuple=True)
-    used, position = row.unique(return_inverse=True)  # no other box takes part in what follows
-    results, ranked = results[used], ranked[used]
+class _WatchedFunction:
+    """A post-processing function of mmdet whose calls are passed to ``visit``.
 
-    def dealt(scores: Tensor) -> dict[str, Any]:
-        again = results.clone()
-        again.bboxes = results.bboxes.clone()  # PAA rescales in place
-        again.scores = ranked.index_put((position, label), scores).square()  # the root of a square is exact
-        again.score_factors = ranked.new_ones(len(used))
-        return {"results": again}
+    Args:
+        original: The function.
+        read: Reads the candidates from its arguments by name.
+        visit: See :data:`Visit`.
+    """
 
-    return Candidates(results.bboxes[position], label, ranked[position, label], dealt)
+    def __init__(
+        self, original: Callable, read: Callable[[dict[str, Any]], ReassignableCandidates], visit: Visit
+    ) -> None:
+        self.original = original
+        self.read = read
+        self.visit = visit
+        self._signature = inspect.signature(original)
 
+    def bind(self, *args, **kwargs) -> inspect.BoundArguments:
+        """The arguments of a call by name, with defaults."""
+        call = self._signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        return call
 
-def _of_yolact(call: dict[str, Any]) -> Candidates:
-    # With softmax the scores have a column for the background, with sigmoid they have none.
-    return _of_scored_rows(call, call["cfg"].score_thr, call["self"].num_classes)
+    def call(
+        self, meta: dict, before: Sequence[float] | None, after: Sequence[float] | None, *args, **kwargs
+    ) -> object:
+        """Call the function and ``visit``; return the result of the function.
 
+        Args:
+            meta: Meta data of the image.
+            before, after: Scale factors (x, y) of the boxes of the candidates and of the result; None where
+                boxes are in pixels of the original image.
+            args, kwargs: Arguments of the function.
+        """
+        call = self.bind(*args, **kwargs)
+        candidates = self.read(call.arguments)
+        visited = replace(candidates, boxes=_unscaled(candidates.boxes, before))
+        result = self.original(*call.args, **call.kwargs)
+        self.visit(meta, visited, _detections(result, after), partial(self._rerun, call, candidates, after))
+        return result
 
-def _of_multiclass_nms(call: dict[str, Any]) -> Candidates:
-    return _of_scored_rows(call, call["score_thr"], call["multi_scores"].shape[1] - 1)
-
-
-def _of_scored_rows(call: dict[str, Any], score_thr: float, num_classes: int) -> Candidates:
-    """Read ``multi_scores``, a row a proposal, and ``multi_bboxes``, its one box or one for each class."""
-    row, label = (call["multi_scores"][:, :num_classes] > score_thr).nonzero(as_tuple=True)
-    used, position = row.unique(return_inverse=True)  # no other row takes part in what follows
-    names = ("multi_scores", "multi_bboxes", "multi_coeffs")
-    rows = {name: call[name][used] for name in names if name in call}
-    boxes = rows["multi_bboxes"].unflatten(1, (-1, 4))
-
-    def dealt(scores: Tensor) -> dict[str, Any]:
-        changed = {"multi_scores": rows["multi_scores"].index_put((position, label), scores)}
-        return rows | changed | {"multi_bboxes": rows["multi_bboxes"].clone()}  # YOLACT may rescale in place
-
-    return Candidates(
-        boxes=boxes[position, label if boxes.shape[1] > 1 else 0],
-        labels=label,
-        scores=rows["multi_scores"][position, label],
-        dealt=dealt,
-    )
-
-
-#: How to read the arguments of ``_bbox_post_process``, by the class that defines it.
-_DENSE = {BaseDenseHead: _of_dense_head, PAAHead: _of_paa, YOLACTHead: _of_yolact}
-
-
-def _in_original_pixels(candidates: Candidates, meta: dict) -> Candidates:
-    return replace(candidates, boxes=_unscaled(candidates.boxes, meta))
+    def _rerun(
+        self,
+        call: inspect.BoundArguments,
+        candidates: ReassignableCandidates,
+        after: Sequence[float] | None,
+        scores: Tensor,
+    ) -> ImageDetections:
+        changed = inspect.BoundArguments(call.signature, call.arguments | candidates.arguments_with(scores))
+        return _detections(self.original(*changed.args, **changed.kwargs), after)
 
 
-def _outcome(result: InstanceData | tuple, left: dict | None) -> Outcome:
-    """Copy what a post-processing returned; ``left`` is the image's meta data if boxes are not rescaled."""
+@dataclass(frozen=True)
+class ReassignableCandidates(Candidates):
+    """Candidates that were read from the arguments of a post-processing function.
+
+    Attributes:
+        rows: The arguments that hold the candidates, copied: post-processing changes its arguments in place.
+    """
+
+    rows: Any
+
+    def arguments_with(self, scores: Tensor) -> dict[str, Any]:
+        """The arguments, by name, for which NMS sorts the candidates by ``scores``, (n,)."""
+        raise TypeError(f"{type(self).__name__} must define arguments_with")
+
+
+class DenseCandidates(ReassignableCandidates):
+    """Candidates of most dense heads: one class and score for each box, possibly with a factor."""
+
+    @classmethod
+    def read(cls, arguments: dict[str, Any]) -> DenseCandidates:
+        """Read the arguments of ``BaseDenseHead._bbox_post_process``."""
+        results = arguments["results"].clone()  # shallow; post-processing removes factors from the original
+        factors = results.pop("score_factors", None)
+        results.bboxes = results.bboxes.clone()  # boxes of mmdet's own type are rescaled in place
+        scores = results.scores if factors is None else results.scores * factors
+        return cls(get_box_tensor(results.bboxes), results.labels, scores, results)
+
+    def arguments_with(self, scores: Tensor) -> dict[str, Any]:
+        results = self.rows.clone()
+        results.bboxes, results.scores = self.rows.bboxes.clone(), scores
+        return {"results": results}
+
+
+@dataclass(frozen=True)
+class PAACandidates(ReassignableCandidates):
+    """Candidates of PAA, one for each box and class above the threshold.
+
+    PAA sorts by sqrt(p * IoU), in NMS and in its score voting.
+
+    Attributes:
+        all_scores: What PAA sorts by, of every box and class, (boxes, classes).
+        position: Box of each candidate, int64 (n,).
+    """
+
+    all_scores: Tensor
+    position: Tensor
+
+    @classmethod
+    def read(cls, arguments: dict[str, Any]) -> PAACandidates:
+        """Read the arguments of ``PAAHead._bbox_post_process``."""
+        results = arguments["results"]
+        scores = (results.scores * results.score_factors[:, None]).sqrt()
+        row, label = (scores > arguments["cfg"].score_thr).nonzero(as_tuple=True)
+        used, position = row.unique(return_inverse=True)  # boxes without a candidate have no effect
+        results, scores = results[used], scores[used]
+        return cls(results.bboxes[position], label, scores[position, label], results, scores, position)
+
+    def arguments_with(self, scores: Tensor) -> dict[str, Any]:
+        results = self.rows.clone()
+        results.bboxes = self.rows.bboxes.clone()  # PAA rescales in place
+        reassigned = self.all_scores.index_put((self.position, self.labels), scores)
+        results.scores = reassigned.square()  # the root of a square is exact
+        results.score_factors = reassigned.new_ones(len(reassigned))
+        return {"results": results}
+
+
+@dataclass(frozen=True)
+class NMSCandidates(ReassignableCandidates):
+    """Candidates in ``multi_scores``, one row per proposal, and ``multi_bboxes``, one box or one per class.
+
+    Attributes:
+        position: Row of each candidate, int64 (n,).
+    """
+
+    position: Tensor
+
+    @classmethod
+    def read(cls, arguments: dict[str, Any]) -> NMSCandidates:
+        """Read the arguments of ``multiclass_nms``, whose last column is the background."""
+        return cls._read(arguments, arguments["score_thr"], arguments["multi_scores"].shape[1] - 1)
+
+    @classmethod
+    def read_yolact(cls, arguments: dict[str, Any]) -> NMSCandidates:
+        """Read the arguments of ``YOLACTHead._bbox_post_process``."""
+        # With softmax the scores have a column for the background, with sigmoid they have none.
+        return cls._read(arguments, arguments["cfg"].score_thr, arguments["self"].num_classes)
+
+    @classmethod
+    def _read(cls, arguments: dict[str, Any], score_thr: float, num_classes: int) -> NMSCandidates:
+        row, label = (arguments["multi_scores"][:, :num_classes] > score_thr).nonzero(as_tuple=True)
+        used, position = row.unique(return_inverse=True)  # rows without a candidate have no effect
+        names = ("multi_scores", "multi_bboxes", "multi_coeffs")
+        rows = {name: arguments[name][used] for name in names if name in arguments}
+        boxes = rows["multi_bboxes"].unflatten(1, (-1, 4))
+        boxes = boxes[position, label if boxes.shape[1] > 1 else 0]
+        return cls(boxes, label, rows["multi_scores"][position, label], rows, position)
+
+    def arguments_with(self, scores: Tensor) -> dict[str, Any]:
+        reassigned = self.rows["multi_scores"].index_put((self.position, self.labels), scores)
+        boxes = self.rows["multi_bboxes"].clone()  # YOLACT may rescale in place
+        return self.rows | {"multi_scores": reassigned, "multi_bboxes": boxes}
+
+
+#: Reads the candidates from the arguments of ``_bbox_post_process``, by the class that defines it.
+_CANDIDATES_OF = {
+    BaseDenseHead: DenseCandidates.read,
+    PAAHead: PAACandidates.read,
+    YOLACTHead: NMSCandidates.read_yolact,
+}
+
+
+def _detections(result: InstanceData | tuple, scale: Sequence[float] | None) -> ImageDetections:
+    """Copy the result of a post-processing function, with boxes in pixels of the original image."""
     if isinstance(result, InstanceData):
         boxes, scores, labels = get_box_tensor(result.bboxes), result.scores, result.labels
     else:
         detections, labels = result
         boxes, scores = detections[:, :4], detections[:, 4]
-    boxes = boxes if left is None else _unscaled(boxes, left)
-    # mmdet may rescale the returned boxes in place later.
-    return Outcome(*(part.detach().cpu().clone() for part in (boxes, scores, labels)))
+    # Copied: mmdet may rescale the returned boxes in place later.
+    copies = (part.detach().cpu().clone() for part in (_unscaled(boxes, scale), scores, labels))
+    return ImageDetections(*copies)
 
 
-def _unscaled(boxes: Tensor, meta: dict) -> Tensor:
-    return boxes / boxes.new_tensor(meta["scale_factor"]).repeat(2)
-
-
-@contextmanager
-def replaced(owner: object, name: str, replacement: Callable) -> Iterator[None]:
-    """Let ``replacement`` stand for an attribute of a class or module while the block runs."""
-    original = getattr(owner, name)
-    setattr(owner, name, replacement)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
+def _unscaled(boxes: Tensor, scale: Sequence[float] | None) -> Tensor:
+    return boxes if scale is None else boxes / boxes.new_tensor(scale).repeat(2)
