@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -71,8 +72,8 @@ Visit = Callable[[dict, Candidates, ImageDetections, Rerun], None]
 def watched_post_processing(model: nn.Module, visit: Visit) -> Iterator[None]:
     """Call ``visit`` for each image that ``model`` post-processes while the block runs.
 
-    The detections are bit-identical with and without it. For a detector without post-processing (Sparse R-CNN,
-    DETR) the final predictions are the candidates. For an unknown kind of detector ``visit`` is never called.
+    The detections are bit-identical with and without it. For a detector without post-processing (Sparse
+    R-CNN, DETR) the final predictions are the candidates. For an unknown kind ``visit`` is never called.
 
     Args:
         model: An mmdet detector.
@@ -161,7 +162,7 @@ class _WatchedFunction:
     Args:
         original: The function.
         read: Reads the candidates from its arguments by name.
-        visit: See :data:`Visit`.
+        visit: See `Visit`.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class _WatchedFunction:
 
 
 @dataclass(frozen=True)
-class ReassignableCandidates(Candidates):
+class ReassignableCandidates(Candidates, ABC):
     """Candidates that were read from the arguments of a post-processing function.
 
     Attributes:
@@ -217,9 +218,9 @@ class ReassignableCandidates(Candidates):
 
     rows: Any
 
+    @abstractmethod
     def arguments_with(self, scores: Tensor) -> dict[str, Any]:
         """The arguments, by name, for which NMS sorts the candidates by ``scores``, (n,)."""
-        raise TypeError(f"{type(self).__name__} must define arguments_with")
 
 
 class DenseCandidates(ReassignableCandidates):
@@ -235,6 +236,7 @@ class DenseCandidates(ReassignableCandidates):
         return cls(get_box_tensor(results.bboxes), results.labels, scores, results)
 
     def arguments_with(self, scores: Tensor) -> dict[str, Any]:
+        """See `ReassignableCandidates`."""
         results = self.rows.clone()
         results.bboxes, results.scores = self.rows.bboxes.clone(), scores
         return {"results": results}
@@ -265,6 +267,7 @@ class PAACandidates(ReassignableCandidates):
         return cls(results.bboxes[position], label, scores[position, label], results, scores, position)
 
     def arguments_with(self, scores: Tensor) -> dict[str, Any]:
+        """See `ReassignableCandidates`."""
         results = self.rows.clone()
         results.bboxes = self.rows.bboxes.clone()  # PAA rescales in place
         reassigned = self.all_scores.index_put((self.position, self.labels), scores)
@@ -305,6 +308,7 @@ class NMSCandidates(ReassignableCandidates):
         return cls(boxes, label, rows["multi_scores"][position, label], rows, position)
 
     def arguments_with(self, scores: Tensor) -> dict[str, Any]:
+        """See `ReassignableCandidates`."""
         reassigned = self.rows["multi_scores"].index_put((self.position, self.labels), scores)
         boxes = self.rows["multi_bboxes"].clone()  # YOLACT may rescale in place
         return self.rows | {"multi_scores": reassigned, "multi_bboxes": boxes}

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.analysis.bounds import ORDERS
 from corrloss.coco import load_ground_truth
-from corrloss.engine.candidates import CandidateKeeper, CandidatesUnavailable, write_candidates
+from corrloss.engine.candidates import CandidateRecorder, CandidatesUnavailable, write_candidates
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.errors import CorrLossError
 from corrloss.files import atomic_write
@@ -83,7 +83,7 @@ def _predict(config: Config, folder: RunFolder, log: Callable[[str], None]) -> f
         runner = build_test_runner(config, folder.weights, Path(scratch), log)
         keeper = _candidate_keeper(config, runner)
         start = time.monotonic()
-        with keeper.watching(runner.model):
+        with keeper.recording(runner.model):
             runner.test()
         seconds = time.monotonic() - start
         for kind in kinds_of(config):
@@ -117,10 +117,10 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         ) from error
 
 
-def _candidate_keeper(config: Config, runner: Runner) -> CandidateKeeper:
+def _candidate_keeper(config: Config, runner: Runner) -> CandidateRecorder:
     dataset = config.test_dataloader.dataset
     ground_truth = load_ground_truth(f"{dataset.data_root}{dataset.ann_file}")
-    return CandidateKeeper(ground_truth, runner.test_dataloader.dataset.cat_ids)
+    return CandidateRecorder(ground_truth, runner.test_dataloader.dataset.cat_ids)
 
 
 def build_test_runner(config: Config, weights: Path, scratch: Path, log: Callable[[str], None]) -> Runner:

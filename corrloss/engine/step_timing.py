@@ -1,4 +1,4 @@
-"""What the loss costs: training steps with and without it, taken in turns in one process."""
+"""Seconds of training steps with and without the loss, interleaved in one process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partialmethod
 
 import mmdet.datasets
 import mmdet.models  # noqa: F401 -- registers mmdet's modules
@@ -22,14 +23,14 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
-from corrloss.engine.postprocessing import replaced
 from corrloss.heads.detr import QueryCorrelationMixin
 from corrloss.heads.mixin import CorrelationMixin
+from corrloss.heads.observe import replaced_attribute
 from corrloss.heads.roi import RoICorrelationMixin
 from corrloss.heads.sparse_rcnn import CorrelationDIIHead
 
-WARM_UP = 5  # steps before the clock counts: allocations, and a first change of the weights
-#: Where the heads take over from mmdet: class and method. What it takes beyond mmdet's own is the loss's.
+WARM_UP = 5  # untimed steps: allocations, and a first change of the weights
+#: Class and method that add the loss to those of mmdet. Its time without mmdet's method is that of the loss.
 PATCH_POINTS = {
     CorrelationMixin: "loss_by_feat",
     QueryCorrelationMixin: "loss_by_feat",
@@ -44,8 +45,8 @@ class Timing:
 
     Attributes:
         steps: Of the whole step: forward, losses, backward, optimiser.
-        own: Of finding the positives, the loss and its gradient down to the head's predictions; empty for a
-            model without the loss.
+        own: Of finding the positives, the loss and its gradient with respect to the head's predictions; empty
+            for a model without the loss.
     """
 
     steps: list[float] = field(default_factory=list)
@@ -53,16 +54,16 @@ class Timing:
 
 
 def measure(configs: Sequence[dict], iterations: int, log: Callable[[str], None]) -> list[Timing]:
-    """Time one detector's training with and without the loss, step by step in turns, on the same batches.
+    """Time one detector's training with and without the loss, interleaved step by step, on the same batches.
 
     Args:
         configs: Resolved configs of the baseline and of its variants.
         iterations: Steps to time.
-        log: Takes a line when it begins.
+        log: Called with one line at the start.
 
     Returns:
         The seconds of two models of the baseline, whose difference is noise, and of one of each variant: CPU
-        time of the process, which other programs disturb little; on a GPU the time until it has finished.
+        time of the process, which other programs affect little; on a GPU wall-clock time, synchronised.
     """
     configs = [Config(copy.deepcopy(config)) for config in configs]
     torch.set_num_threads(configs[0].bench.threads)
@@ -72,8 +73,8 @@ def measure(configs: Sequence[dict], iterations: int, log: Callable[[str], None]
     log(f"{configs[0].bench.run}  {len(models)} models, {steps}")
     timings = [Timing() for _ in models]
     for iteration, batch in zip(range(-WARM_UP, iterations), batches(configs[0]), strict=False):
-        MessageHub.get_current_instance().update_info("epoch", 0)  # where TOOD looks it up
-        for offset in range(len(models)):  # another one begins each time
+        MessageHub.get_current_instance().update_info("epoch", 0)  # TOOD reads it
+        for offset in range(len(models)):  # each iteration starts with another model
             position = (iteration + offset) % len(models)
             model, timing = models[position], timings[position]
             step = model.timed_step(copy.deepcopy(batch))
@@ -107,18 +108,23 @@ class Trained:
         return self._now() - start
 
     def timed_loss(self, batch: dict) -> float:
-        """Seconds of positives, loss and gradient on one batch; the weights stay as they are."""
-        watch = _Watch(self._now)
+        """Seconds of positives, loss and gradient on one batch; the weights do not change.
+
+        Timed is the method of this package that calls mmdet's (see `PATCH_POINTS`), without mmdet's.
+        """
+        stopwatch = Stopwatch(self._now)
         with ExitStack() as stack:
-            for owner, name in {_seam(head) for head in self.heads}:
-                stack.enter_context(replaced(owner, name, watch.outer(getattr(owner, name))))
-            for owner, name in {_below_seam(head) for head in self.heads}:
-                stack.enter_context(replaced(owner, name, watch.inner(getattr(owner, name))))
+            for owner, name in {_timed_method(head) for head in self.heads}:
+                timed = partialmethod(_timed_loss, getattr(owner, name), stopwatch)
+                stack.enter_context(replaced_attribute(owner, name, timed))
+            for owner, name in {_method_of_mmdet(head) for head in self.heads}:
+                excluded = partialmethod(_excluded, getattr(owner, name), stopwatch)
+                stack.enter_context(replaced_attribute(owner, name, excluded))
             losses = self.model(**self.model.data_preprocessor(batch, True), mode="loss")
         terms = [loss for name, loss in losses.items() if name.endswith("loss_corr")]
         start = self._now()
-        torch.autograd.grad(sum(terms), watch.predictions, allow_unused=True)
-        return watch.seconds + self._now() - start
+        torch.autograd.grad(sum(terms), stopwatch.predictions, allow_unused=True)
+        return stopwatch.seconds + self._now() - start
 
     def _now(self) -> float:
         if self.device.type == "cpu":
@@ -127,69 +133,75 @@ class Trained:
         return time.perf_counter()
 
 
-class _Watch:
-    """Adds up what the outer functions take beyond the inner ones that they call."""
+@dataclass
+class Stopwatch:
+    """Seconds of the loss in one step.
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.now = now
-        self.seconds = 0.0
-        self.predictions: list[Tensor] = []
+    Attributes:
+        now: The clock, in seconds.
+        seconds: Seconds so far.
+        predictions: Leaf tensors in place of the head's predictions, where the gradient of the loss ends.
+    """
 
-    def outer(self, function: Callable) -> Callable:
-        """Time counts; the predictions among the arguments are where gradients are taken down to.
+    now: Callable[[], float]
+    seconds: float = 0.0
+    predictions: list[Tensor] = field(default_factory=list)
 
-        They are cut off from the model: VFNet's refined predictions are made from its first ones.
+    def detached(self, value: object) -> object:
+        """The same value with a leaf, noted in ``predictions``, for each tensor that has a gradient.
+
+        VFNet computes its refined predictions from its initial ones: without leaves the gradient would
+        continue into mmdet's convolutions.
         """
-
-        def timed(head, *args, **kwargs):
-            args, kwargs = self._cut_off(args), {name: self._cut_off(value) for name, value in kwargs.items()}
-            return self._counted(function, 1, (head, *args), kwargs)
-
-        return timed
-
-    def _cut_off(self, value: object) -> object:
-        """The same value with a leaf for each tensor that has a gradient."""
         if isinstance(value, list | tuple):
-            return type(value)(self._cut_off(each) for each in value)
+            return type(value)(self.detached(each) for each in value)
         if not isinstance(value, Tensor) or not value.requires_grad:
             return value
         self.predictions.append(value.detach().requires_grad_())
         return self.predictions[-1]
 
-    def inner(self, function: Callable) -> Callable:
-        """Time is taken off again."""
-        return lambda *args, **kwargs: self._counted(function, -1, args, kwargs)
 
-    def _counted(self, function: Callable, sign: int, args: tuple, kwargs: dict) -> object:
-        start = self.now()
-        result = function(*args, **kwargs)
-        self.seconds += sign * (self.now() - start)
-        return result
+def _timed_loss(head: nn.Module, method: Callable, stopwatch: Stopwatch, *args, **kwargs) -> object:
+    """Call ``method`` of ``head`` on leaf tensors and add its seconds."""
+    args = stopwatch.detached(args)
+    kwargs = {name: stopwatch.detached(value) for name, value in kwargs.items()}
+    start = stopwatch.now()
+    result = method(head, *args, **kwargs)
+    stopwatch.seconds += stopwatch.now() - start
+    return result
+
+
+def _excluded(head: nn.Module, method: Callable, stopwatch: Stopwatch, *args, **kwargs) -> object:
+    """Call ``method`` of ``head`` and subtract its seconds, which a timed method includes."""
+    start = stopwatch.now()
+    result = method(head, *args, **kwargs)
+    stopwatch.seconds -= stopwatch.now() - start
+    return result
 
 
 def clock() -> str:
-    """What is measured, and on what."""
+    """What is measured, and on which device."""
     if torch.cuda.is_available():
-        return f"time on one {torch.cuda.get_device_name()}, waited for at both ends"
+        return f"wall-clock time on one {torch.cuda.get_device_name()}, synchronised at both ends"
     return f"CPU time of the process, {torch.get_num_threads()} thread(s), {platform.machine()}"
 
 
-def _seam(head: nn.Module) -> tuple[type, str]:
-    """Class and method of this package that call mmdet's."""
+def _timed_method(head: nn.Module) -> tuple[type, str]:
+    """Class and method of this package that call mmdet's method."""
     owner = next(kind for kind in type(head).__mro__ if kind in PATCH_POINTS)
     return owner, PATCH_POINTS[owner]
 
 
-def _below_seam(head: nn.Module) -> tuple[type, str]:
-    """Class and method that the seam's ``super()`` is."""
-    owner, name = _seam(head)
+def _method_of_mmdet(head: nn.Module) -> tuple[type, str]:
+    """Class and method that the timed method calls by ``super()``."""
+    owner, name = _timed_method(head)
     lineage = type(head).__mro__
     below = lineage[lineage.index(owner) + 1 :]
     return next(kind for kind in below if inspect.isfunction(vars(kind).get(name))), name
 
 
 def batches(config: Config) -> Iterator[dict]:
-    """Batches of the training data, without end."""
+    """Batches of the training data, endlessly."""
     loader = Runner.build_dataloader(copy.deepcopy(config.train_dataloader), seed=config.randomness.seed)
     while True:
         yield from loader

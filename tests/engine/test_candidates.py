@@ -22,7 +22,7 @@ from corrloss.analysis.correlation import load_positives
 from corrloss.analysis.stored_run import load_run
 from corrloss.coco import load_detections, load_ground_truth
 from corrloss.data.mini_coco import make_mini_coco
-from corrloss.engine.candidates import BOUNDS, MIN_IOU, POSITIVES, CandidateKeeper, CandidatesUnavailable
+from corrloss.engine.candidates import MIN_IOU, CandidateRecorder, CandidatesUnavailable
 from corrloss.engine.postprocessing import watched_post_processing
 from corrloss.engine.predict import build_test_runner, predict
 from corrloss.plan.config_files import dump, load
@@ -260,13 +260,13 @@ def test_positives_without_nms_equal_a_slow_computation(model_of, dataset, groun
 
 
 def check_positives(model, detect, category_ids, ground_truth, folder):
-    keeper, seen = CandidateKeeper(ground_truth, category_ids), []
-    with keeper.watching(model):
+    keeper, seen = CandidateRecorder(ground_truth, category_ids), []
+    with keeper.recording(model):
         detect()
     with watched_post_processing(model, lambda *image: seen.append(image)):
         detect()
     keeper.write(folder)
-    found = load_positives(folder / POSITIVES, ground_truth)
+    found = load_positives(RunFolder(folder).positives, ground_truth)
     document = json.loads(ground_truth.path.read_text())
     expected = [
         positive
@@ -345,11 +345,11 @@ class Jittered(torch.nn.Module):
 @pytest.mark.parametrize("detector", ["atss", "retinanet", "paa"])
 def test_best_order_raises_ap_and_worst_lowers_it(detector, model_of, dataset, ground_truth, tmp_path):
     model = Jittered(model_of(detector).bbox_head, ground_truth, dataset.cat_ids)
-    keeper = CandidateKeeper(ground_truth, dataset.cat_ids)
-    with keeper.watching(model):
+    keeper = CandidateRecorder(ground_truth, dataset.cat_ids)
+    with keeper.recording(model):
         samples = model(ground_truth.image_ids)
     keeper.write(tmp_path)
-    points = {order: ap_of(tmp_path / name, ground_truth) for order, name in BOUNDS.items()}
+    points = {order: ap_of(RunFolder(tmp_path).bound(order), ground_truth) for order in ORDERS}
     actual = ap_of(write_samples(samples, dataset.cat_ids, tmp_path / "actual.json"), ground_truth)
     assert points["best"] > actual + 5
     assert points["worst"] < actual - 5
@@ -360,20 +360,21 @@ def test_bounds_of_a_detector_without_nms_have_its_boxes_and_scores(
 ):
     model = Jittered(model_of("atss").bbox_head, ground_truth, dataset.cat_ids)
     model.roi_head = model_of("sparse_rcnn").roi_head
-    keeper = CandidateKeeper(ground_truth, dataset.cat_ids)
-    with keeper.watching(model):
+    keeper = CandidateRecorder(ground_truth, dataset.cat_ids)
+    with keeper.recording(model):
         samples = model(ground_truth.image_ids)
     keeper.write(tmp_path)
     actual = json.loads(write_samples(samples, dataset.cat_ids, tmp_path / "actual.json").read_text())
     columns = {}
-    for order, name in BOUNDS.items():
-        bound = json.loads((tmp_path / name).read_text())
+    for order in ORDERS:
+        bound = json.loads(RunFolder(tmp_path).bound(order).read_text())
         for key in ("image_id", "category_id", "bbox"):
             assert [entry[key] for entry in bound] == [entry[key] for entry in actual]
         assert sorted(entry["score"] for entry in bound) == sorted(entry["score"] for entry in actual)
         columns[order] = np.array([entry["score"] for entry in bound])
     assert (columns["best"] != columns["worst"]).any()
-    assert ap_of(tmp_path / BOUNDS["best"], ground_truth) > ap_of(tmp_path / BOUNDS["worst"], ground_truth)
+    best, worst = (ap_of(RunFolder(tmp_path).bound(order), ground_truth) for order in ("best", "worst"))
+    assert best > worst
 
 
 def write_samples(samples, category_ids, path):
@@ -396,26 +397,26 @@ def ap_of(path, ground_truth):
 
 def test_a_detector_without_any_candidate(model_of, batch, dataset, ground_truth, tmp_path):
     for detector in ("atss", "paa", "yolact", "faster_rcnn"):
-        model, keeper = model_of(detector), CandidateKeeper(ground_truth, dataset.cat_ids)
+        model, keeper = model_of(detector), CandidateRecorder(ground_truth, dataset.cat_ids)
         settings = model.roi_head.test_cfg if detector == "faster_rcnn" else model.bbox_head.test_cfg
         before, settings.score_thr = settings.score_thr, 1.0
-        with keeper.watching(model):
+        with keeper.recording(model):
             samples = detect(model, batch)
         settings.score_thr = before
         assert all(len(sample.pred_instances) == 0 for sample in samples)
         keeper.write(tmp_path)
-        assert len(load_positives(tmp_path / POSITIVES, ground_truth).score) == 0
-        assert json.loads((tmp_path / BOUNDS["best"]).read_text()) == []
+        assert len(load_positives(RunFolder(tmp_path).positives, ground_truth).score) == 0
+        assert json.loads(RunFolder(tmp_path).bound("best").read_text()) == []
 
 
 def test_a_kind_that_is_not_known_writes_nothing(dataset, ground_truth, tmp_path):
     head = torch.nn.Identity()
     head.test_cfg = None
     head._bbox_post_process = lambda results, *args, **kwargs: results
-    keeper = CandidateKeeper(ground_truth, dataset.cat_ids)
-    with keeper.watching(model := Jittered(head, ground_truth, dataset.cat_ids)):
+    keeper = CandidateRecorder(ground_truth, dataset.cat_ids)
+    with keeper.recording(model := Jittered(head, ground_truth, dataset.cat_ids)):
         model(ground_truth.image_ids)
-    with pytest.raises(CandidatesUnavailable, match="not those of a known kind"):
+    with pytest.raises(CandidatesUnavailable, match="not the output of the known post-processing"):
         keeper.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -425,9 +426,9 @@ def test_detections_that_change_afterwards_write_nothing(model_of, dataset, grou
         instances.scores = instances.scores / 2
         return instances
 
-    keeper = CandidateKeeper(ground_truth, dataset.cat_ids)
+    keeper = CandidateRecorder(ground_truth, dataset.cat_ids)
     model = Jittered(model_of("atss").bbox_head, ground_truth, dataset.cat_ids, after=halve)
-    with keeper.watching(model):
+    with keeper.recording(model):
         model(ground_truth.image_ids)
     with pytest.raises(CandidatesUnavailable, match="image 2"):
         keeper.write(tmp_path)
@@ -448,8 +449,6 @@ def test_nothing_stays_watched_after_an_error(model_of, batch):
 
 def test_predict_keeps_what_the_analysis_reads(config_of, model_of, ground_truth, tmp_path):
     run = RunFolder(tmp_path)
-    assert tmp_path / POSITIVES == run.positives
-    assert {order: tmp_path / name for order, name in BOUNDS.items()} == {o: run.bound(o) for o in ORDERS}
     run.config.write_text(dump(config_of("atss").to_dict()))
     torch.save(model_of("atss").state_dict(), run.weights)
     run.write_training(dict.fromkeys(TRAINING_KEYS))

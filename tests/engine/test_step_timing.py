@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from corrloss.data.mini_coco import make_mini_coco
-from corrloss.engine import overhead
+from corrloss.engine import step_timing
 from corrloss.plan.configs import resolve
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
@@ -31,18 +31,18 @@ def config_of(data_root, detector, coefficient):
 
 def test_models_are_timed_in_turns_on_the_same_batches(data_root, monkeypatch):
     begun, batches = [], []
-    timed_step = overhead.Trained.timed_step
+    timed_step = step_timing.Trained.timed_step
 
     def spy(model, batch):
         begun.append(model)
         batches.append(torch.stack(batch["inputs"]).float().sum().item())
         return timed_step(model, batch)
 
-    monkeypatch.setattr(overhead.Trained, "timed_step", spy)
-    monkeypatch.setattr(overhead, "WARM_UP", 1)
+    monkeypatch.setattr(step_timing.Trained, "timed_step", spy)
+    monkeypatch.setattr(step_timing, "WARM_UP", 1)
     said = []
     configs = [config_of(data_root, "atss", coefficient) for coefficient in ("none", "concordance")]
-    timings = overhead.measure(configs, 4, said.append)
+    timings = step_timing.measure(configs, 4, said.append)
     assert [len(timing.steps) for timing in timings] == [4, 4, 4]
     assert [len(timing.own) for timing in timings] == [0, 0, 4]
     assert all(0 < own < step for own, step in zip(timings[2].own, timings[2].steps, strict=True))
@@ -55,8 +55,8 @@ def test_models_are_timed_in_turns_on_the_same_batches(data_root, monkeypatch):
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_what_the_loss_takes_counts_and_what_mmdet_takes_does_not(data_root, detector, monkeypatch):
-    model = overhead.Trained(Config(config_of(data_root, detector, "concordance")))
-    batch = next(overhead.batches(Config(config_of(data_root, detector, "concordance"))))
+    model = step_timing.Trained(Config(config_of(data_root, detector, "concordance")))
+    batch = next(step_timing.batches(Config(config_of(data_root, detector, "concordance"))))
     now = [0.0]
     monkeypatch.setattr(model, "_now", lambda: now[0])
 
@@ -86,19 +86,19 @@ def test_the_gradient_ends_at_the_predictions(data_root, detector, monkeypatch):
         return grad(loss, predictions, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", spy)
-    overhead.Trained(config).timed_loss(next(overhead.batches(config)))
+    step_timing.Trained(config).timed_loss(next(step_timing.batches(config)))
     assert asked and all(prediction.is_leaf for prediction in asked)
 
 
 def test_timing_the_loss_leaves_the_weights_alone(data_root):
     config = Config(config_of(data_root, "retinanet", "spearman"))
-    model = overhead.Trained(config)
+    model = step_timing.Trained(config)
     before = [parameter.clone() for parameter in model.model.parameters()]
-    model.timed_loss(next(overhead.batches(config)))
+    model.timed_loss(next(step_timing.batches(config)))
     assert all(torch.equal(*pair) for pair in zip(before, model.model.parameters(), strict=True))
     assert all(parameter.grad is None for parameter in model.model.parameters())
 
 
 def test_the_clock_is_named():
-    assert "CPU time of the process" in overhead.clock() or torch.cuda.is_available()
+    assert "CPU time of the process" in step_timing.clock() or torch.cuda.is_available()
     assert time.process_time() > 0
