@@ -194,7 +194,7 @@ def bench_tables(root: Path, records: int, repeats: int) -> None:
             frame = build_table(plan, measured, reference, interval)
             frame.to_csv(root / f"{plan.name}.csv", index=False, float_format="%.6g")
             for suffix, to_text in ((".md", to_markdown), (".tex", to_latex)):
-                (root / f"{plan.name}{suffix}").write_text(to_text(frame, plan.title, "mini"))
+                (root / f"{plan.name}{suffix}").write_text(to_text(frame, plan, "mini"))
 
     row(
         f"runs.csv and {len(plans(experiments))} tables from {len(runs)} records", *medians([tables], repeats)
@@ -229,7 +229,7 @@ def write_records(root: Path, runs: list[Run]) -> None:
         folder.path.mkdir(parents=True)
         metrics = dict(zip(names, (100 * rng.random(len(names))).tolist(), strict=True))
         folder.write_record({"run": run.name, "metrics": metrics, **common})
-        replicates = Replicates(np.full(6, 30.0), rng.normal(30, 1, (1000, 6)), 200, 0)
+        replicates = Replicates(np.full(6, 30.0), rng.normal(30, 1, (1000, 6)), 200, 0, "a", np.full(6, 200))
         for kind in KINDS:
             replicates.save(folder.replicates(kind))
 

@@ -274,8 +274,8 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     frame = build_table(plan, read_runs(settings.runs_csv), reference, stored_intervals(settings.results))
     out = settings.table(name)
     write_csv(out, frame)
-    write_text(out.with_suffix(".md"), to_markdown(frame, plan.title, settings.scale))
-    write_text(out.with_suffix(".tex"), to_latex(frame, plan.title, settings.scale))
+    write_text(out.with_suffix(".md"), to_markdown(frame, plan, settings.scale))
+    write_text(out.with_suffix(".tex"), to_latex(frame, plan, settings.scale))
 
 
 @command
@@ -346,8 +346,8 @@ def cost(pairs: Pairs = None, root: Root = HERE) -> None:
 @command
 def show(pairs: Pairs = None, root: Root = HERE) -> None:
     """Print the main tables of a scale, and the paths of runs.csv and of all tables."""
-    from corrloss.tables.show import WIDTH
     from corrloss.tables.show import show as show_tables
+    from corrloss.tables.terminal import WIDTH
 
     settings = load(root, pairs)
     width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)

@@ -121,18 +121,16 @@ def match(
     pairs = _candidate_pairs(ground_truth, detections, order, group[order], thresholds.min())
     area = _areas(detections)[order]
     outside = np.stack([_outside(area, AREAS[name]) for name in areas])
-    ignored_annotations = np.stack(
-        [ground_truth.is_crowd | _outside(ground_truth.area, AREAS[name]) for name in areas]
-    )
+    annotation_ignored = np.stack([ignored_annotations(ground_truth, name) for name in areas])
     shape = (len(areas), len(thresholds), len(order))
     pair, ignored = np.full(shape, -1, dtype=np.int32), np.zeros(shape, dtype=bool)
     for index in range(len(areas)):
         pair[index] = _greedy(
-            pairs, group[order], ignored_annotations[index], ground_truth.is_crowd, thresholds
+            pairs, group[order], annotation_ignored[index], ground_truth.is_crowd, thresholds
         )
         ignored[index] = (pair[index] < 0) & outside[index]
         if len(pairs.row):
-            on_ignored = ignored_annotations[index][pairs.annotation]
+            on_ignored = annotation_ignored[index][pairs.annotation]
             ignored[index] |= (pair[index] >= 0) & on_ignored[pair[index]]
     return Matches(
         areas=tuple(areas),
@@ -145,7 +143,7 @@ def match(
         pair=pair,
         ignored=ignored,
         outside=outside,
-        annotation_ignored=ignored_annotations,
+        annotation_ignored=annotation_ignored,
     )
 
 
@@ -183,6 +181,11 @@ def annotation_masks(ground_truth: GroundTruth, chosen: np.ndarray) -> list[dict
         else:
             masks.append(shape)
     return masks
+
+
+def ignored_annotations(ground_truth: GroundTruth, area: str) -> np.ndarray:
+    """Return which annotations a size range ignores, bool (n,): crowds and those outside of the range."""
+    return ground_truth.is_crowd | _outside(ground_truth.area, AREAS[area])
 
 
 def _areas(detections: Detections) -> np.ndarray:

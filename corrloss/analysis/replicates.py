@@ -5,6 +5,7 @@ image hard for both cancels. A drawn image keeps its multiplicity: counting it o
 intervals about a quarter too narrow.
 """
 
+import hashlib
 import os
 import zipfile
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corrloss.analysis.matching import match
+from corrloss.analysis.matching import AREAS, ignored_annotations, match
 from corrloss.analysis.weighted_ap import METRICS, weighted_ap
 from corrloss.coco import Detections, GroundTruth
 from corrloss.errors import CorrLossError
@@ -33,13 +34,18 @@ class Replicates:
         estimate: float64 (6,), `METRICS` on the data itself, in points (0-100); NaN where COCO gives -1.
         values: float64 (B, 6), the same on each resample.
         n_images: Number of images in the data.
-        seed: Seed of the resamples; runs are comparable where it and the images agree.
+        seed: Seed of the resamples.
+        images: Hash of the images and their annotations, from `hash_images`. Runs are comparable where it,
+            the seed and the number of replicates agree.
+        n_holding: int64 (6,), number of images that hold annotations which the figure counts.
     """
 
     estimate: np.ndarray
     values: np.ndarray
     n_images: int
     seed: int
+    images: str
+    n_holding: np.ndarray
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an `.npz` file, uncompressed: compression saves a tenth and doubles the time to read it."""
@@ -55,7 +61,8 @@ class Replicates:
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls(file["estimate"], file["values"], int(file["n_images"]), int(file["seed"]))
+                numbers = int(file["n_images"]), int(file["seed"])
+                return cls(file["estimate"], file["values"], *numbers, str(file["images"]), file["n_holding"])
         except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as problem:
             raise ReplicatesError(
                 f"{path}: expected bootstrap replicates, found: {problem}. Evaluate the run again."
@@ -75,6 +82,23 @@ def resample(n_images: int, n_replicates: int, seed: int) -> np.ndarray:
     return weights
 
 
+def hash_images(ground_truth: GroundTruth) -> str:
+    """Return 16 hexadecimal digits that identify the images and annotations, whatever their order."""
+    order = np.argsort(ground_truth.annotation_id)
+    names = ("annotation_id", "image_id", "category_id", "bbox", "area", "is_crowd")
+    columns = [ground_truth.image_ids, *(getattr(ground_truth, name)[order] for name in names)]
+    return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()[:16]
+
+
+def count_holding(ground_truth: GroundTruth) -> np.ndarray:
+    """Return how many images hold annotations that each of `METRICS` counts, int64 (6,)."""
+    counts = {
+        name: len(np.unique(ground_truth.image_id[~ignored_annotations(ground_truth, name)]))
+        for name in AREAS
+    }
+    return np.array([counts[name.partition("_")[2] or "all"] for name in METRICS])
+
+
 def unknown_replicates(ground_truth: GroundTruth) -> Replicates:
     """Return replicates that are NaN throughout, for a run whose training failed.
 
@@ -82,7 +106,7 @@ def unknown_replicates(ground_truth: GroundTruth) -> Replicates:
         ground_truth: Annotations of the test images.
     """
     values = np.full((1 + N_REPLICATES, len(METRICS)), np.nan)
-    return Replicates(values[0], values[1:], len(ground_truth.image_ids), 0)
+    return _replicates(values, ground_truth, 0)
 
 
 def bootstrap_ap(
@@ -104,4 +128,10 @@ def bootstrap_ap(
     n_images = len(ground_truth.image_ids)
     weights = np.concatenate([np.ones((1, n_images), dtype=np.int32), resample(n_images, n_replicates, seed)])
     values = weighted_ap(match(ground_truth, detections), ground_truth, weights, workers)
-    return Replicates(values[0], values[1:], n_images, seed)
+    return _replicates(values, ground_truth, seed)
+
+
+def _replicates(values: np.ndarray, ground_truth: GroundTruth, seed: int) -> Replicates:
+    """Return replicates from float64 (1 + B, 6): AP on the data, then on the resamples."""
+    n_images, images = len(ground_truth.image_ids), hash_images(ground_truth)
+    return Replicates(values[0], values[1:], n_images, seed, images, count_holding(ground_truth))

@@ -1,26 +1,52 @@
-"""Does a measured cell of a table agree with the paper's?"""
+"""Does a measured gain agree with the published one?
+
+Two questions are asked of a gain. *Effect*: the 95% interval of the mean gain over images and seeds.
+*Agreement*: the 95% prediction interval for one published run on the same images (Patil, Peng and Leek,
+Perspectives on Psychological Science 2016), without the error of the images, which both runs share. Precision
+is judged against half of the published gain, the margin of an equivalence test (Simonsohn, Psychological
+Science 2015, "Small telescopes").
+"""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 
-#: AP of one recipe on COCO differs by 0.2 to 0.3 from run to run; the paper's own figures are of single runs.
-RUN_SPREAD = 0.3
+from scipy.special import stdtrit
 
+from corrloss.analysis.differences import Interval
+
+#: Prior of the standard deviation of a seed's gain: two trainings whose AP varies by 0.2 each.
+PRIOR_SD, PRIOR_FREEDOM = sqrt(2) * 0.2, 4
+#: An AP without a gain agrees within this many points: COCO recipes vary by 0.2 to 0.3 from run to run.
+AP_TOLERANCE = 0.6
+
+OPPOSITE = "opposite"
+NO_SUCH_GAIN = "no such gain"
+SMALLER_GAIN = "smaller gain"
+TOO_IMPRECISE = "too imprecise"
+INCONCLUSIVE = "inconclusive"
+SMALLER = "smaller"
+LARGER = "larger"
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
-INCONCLUSIVE = "inconclusive"
+NO_INTERVAL = "no interval"
 NO_REFERENCE = "no reference"
 NOT_COMPARABLE = "not comparable"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NO_REFERENCE, NOT_COMPARABLE)
+#: What a comparison of gains may give, in the order of the rule.
+OF_GAINS = (
+    OPPOSITE, NO_SUCH_GAIN, SMALLER_GAIN, TOO_IMPRECISE, INCONCLUSIVE, SMALLER, LARGER, REPRODUCED,
+)  # fmt: skip
+#: No comparison was made.
+WITHOUT = (NO_INTERVAL, NO_REFERENCE, NOT_COMPARABLE)
+VERDICTS = (*OF_GAINS, NOT_REPRODUCED, *WITHOUT)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison with the paper says.
+    """The result of a comparison with the paper.
 
     Attributes:
-        verdict: one of `VERDICTS`.
-        difference: measured minus published, in points; None where nothing is compared.
+        verdict: One of `VERDICTS`, with the marks of the reference in parentheses.
+        difference: Measured minus published, in points; None where nothing is compared.
         compared: "delta_AP" or "AP", whichever the difference is of; None where nothing is compared.
         tolerance: (low, high), the published values that would agree; None where nothing is compared.
     """
@@ -33,57 +59,93 @@ class Verdict:
 
 def judge(
     ap: float | None,
-    delta: float | None,
-    ci: tuple[float | None, float | None] | None,
+    gain: Interval | None,
     paper_ap: float | None,
     paper_delta: float | None,
     scale: str,
+    marks: tuple[str, ...] = (),
 ) -> Verdict:
-    """Compare a measured cell with the published one; None or NaN stands for an unknown value.
+    """Compare a measured cell with the published one.
 
-    The paper claims gains, so a gain is compared where both sides have one, else the AP itself:
-
-    - A gain agrees if the published one lies in the confidence interval of the measured one, widened by
-      `RUN_SPREAD` at both ends. If that interval, before widening, also holds 0, the measurement cannot tell
-      the paper's gain from none: inconclusive.
-    - An AP agrees if it is within twice `RUN_SPREAD` of the published one.
-
-    Only scale "paper" trains the paper's recipe; at any other scale the verdict is "not comparable".
+    The gain is compared where one is published; only then is it the AP itself that is compared where not. At
+    any scale but "paper", which alone trains the paper's recipe, the verdict is "not comparable".
 
     Args:
-        ap: measured AP, in points.
-        delta: measured AP minus that of the baseline.
-        ci: confidence interval of `delta`; without it `RUN_SPREAD` alone is the tolerance.
-        paper_ap: published AP.
-        paper_delta: published gain.
-        scale: of the run.
+        ap: Measured AP, in points; None or NaN if unknown.
+        gain: Measured gain with its interval; None if unknown.
+        paper_ap: Published AP; None or NaN if unknown.
+        paper_delta: Published gain; None or NaN if unknown.
+        scale: Scale of the run.
+        marks: What limits the reference, such as "second-hand"; added to the verdict.
 
-    >>> judge(39.2, 1.4, (0.9, 1.9), 39.3, 1.6, "paper").verdict
-    'reproduced'
-    >>> judge(39.2, 1.4, (0.9, 1.9), 39.3, 1.6, "mini").verdict
+    >>> gain = Interval(1.4, 0.9, 1.9, 0.001, 0.2, 0.1, 0.2, 5000, 3)
+    >>> judge(39.2, gain, 39.3, 1.6, "paper", marks=("second-hand",)).verdict
+    'reproduced (second-hand)'
+    >>> judge(39.2, gain, 39.3, 1.6, "mini").verdict
     'not comparable'
     """
     if scale != "paper":
         return Verdict(NOT_COMPARABLE)
-    if _known(delta) and _known(paper_delta):
-        return _judge_gain(delta, ci, paper_delta)
+    suffix = f" ({', '.join(marks)})" if marks else ""
+    if _known(paper_delta):
+        effect = None if gain is None else effect_interval(gain)
+        if effect is None or not all(map(isfinite, effect)):
+            return Verdict(NO_INTERVAL)
+        tolerance = prediction_interval(gain)
+        label = _label(gain.delta, effect, tolerance, paper_delta)
+        return Verdict(label + suffix, gain.delta - paper_delta, "delta_AP", tolerance)
     if _known(ap) and _known(paper_ap):
-        tolerance = (ap - 2 * RUN_SPREAD, ap + 2 * RUN_SPREAD)
-        verdict = REPRODUCED if tolerance[0] <= paper_ap <= tolerance[1] else NOT_REPRODUCED
-        return Verdict(verdict, ap - paper_ap, "AP", tolerance)
+        tolerance = (ap - AP_TOLERANCE, ap + AP_TOLERANCE)
+        label = REPRODUCED if tolerance[0] <= paper_ap <= tolerance[1] else NOT_REPRODUCED
+        return Verdict(label + suffix, ap - paper_ap, "AP", tolerance)
     return Verdict(NO_REFERENCE)
 
 
-def _judge_gain(delta: float, ci: tuple[float | None, float | None] | None, paper_delta: float) -> Verdict:
-    low, high = ci if ci is not None and all(map(_known, ci)) else (delta, delta)
-    tolerance = (low - RUN_SPREAD, high + RUN_SPREAD)
-    if not tolerance[0] <= paper_delta <= tolerance[1]:
-        verdict = NOT_REPRODUCED
-    elif low <= 0 <= high:
-        verdict = INCONCLUSIVE
+def effect_interval(gain: Interval) -> tuple[float, float]:
+    """Return the 95% interval of the mean gain over images and seeds.
+
+    With one seed the interval of the images is widened by the prior's spread of seeds.
+    """
+    if gain.n_seeds > 1:
+        return gain.ci_low, gain.ci_high
+    images = (gain.ci_high - gain.ci_low) / 2
+    half_width = sqrt(images**2 + (float(stdtrit(PRIOR_FREEDOM, 0.975)) * PRIOR_SD) ** 2)
+    return gain.delta - half_width, gain.delta + half_width
+
+
+def prediction_interval(gain: Interval) -> tuple[float, float]:
+    """Return the 95% prediction interval of the gain of one further seed on the same images.
+
+    It is Δ ± t · s · √(1 + 1/n), with s the standard deviation of a seed's gain, pooled with the prior.
+    """
+    n, freedom = gain.n_seeds, PRIOR_FREEDOM + gain.n_seeds - 1
+    squares = PRIOR_FREEDOM * PRIOR_SD**2 + ((n - 1) * gain.sd_seeds**2 if n > 1 else 0.0)
+    half_width = float(stdtrit(freedom, 0.975)) * sqrt(squares / freedom * (1 + 1 / n))
+    return gain.delta - half_width, gain.delta + half_width
+
+
+def _label(
+    delta: float, effect: tuple[float, float], prediction: tuple[float, float], published: float
+) -> str:
+    """Apply the rule of docs/measures.md: the first line that holds is the label."""
+    (low, high), margin = effect, published / 2
+    holds_zero = low <= 0 <= high
+    agrees = prediction[0] <= published <= prediction[1]
+    if published <= 0:  # no gain was claimed: the same sign is asked
+        rule = [
+            (low > 0, OPPOSITE),
+            (not agrees, SMALLER if delta < published else LARGER),
+            (delta > 0, INCONCLUSIVE),
+        ]
     else:
-        verdict = REPRODUCED
-    return Verdict(verdict, delta - paper_delta, "delta_AP", tolerance)
+        rule = [
+            (high < 0, OPPOSITE),
+            (high < margin, NO_SUCH_GAIN if holds_zero else SMALLER_GAIN),
+            (holds_zero and (high - low) / 2 > margin, TOO_IMPRECISE),
+            (holds_zero, INCONCLUSIVE),
+            (delta < margin or not agrees, SMALLER if delta < published else LARGER),
+        ]
+    return next((label for holds, label in rule if holds), REPRODUCED)
 
 
 def _known(value: float | None) -> bool:

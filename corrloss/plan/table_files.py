@@ -95,7 +95,7 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
         notes=notes,
         test_dev=datasets.get("test_dev") if content.get("test_dev") else None,
         kind=kind,
-        question=content.get("question", ""),
+        question=" ".join(content.get("question", "").split()),
     )
 
 

@@ -6,7 +6,8 @@ from itertools import groupby
 
 import pandas as pd
 
-from corrloss.analysis.verdict import judge
+from corrloss.analysis.differences import Interval, holm
+from corrloss.analysis.verdict import Verdict, judge
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.table_files import Table
@@ -16,6 +17,9 @@ from corrloss.tables.reference import Cells, by_cell, published
 
 # Metrics of files that not every run leaves: their columns may be absent from runs.csv.
 OPTIONAL = ("mask_", "rho_img", "bound_img_")
+# What a 95% interval is over: with one seed it is no statement about the method.
+ONE_PAIR = "images, this pair only"
+SEVERAL_PAIRS = "images and seeds"
 REMARKS = ("incomplete", "failed", "mixed")  # last columns, absent where no row has any
 
 
@@ -37,14 +41,15 @@ def build_table(
     Returns:
         ``detector, coefficient, weight``, options of the loss, the table's metrics (points, mean over
         seeds), ``delta_<headline>`` (mean over seeds of the difference to the baseline of the same
-        seed); of the last headline the 95% interval of that delta ``ci_low, ci_high``, its standard errors
-        apart, ``se_images`` and, from two seeds on, ``se_seeds``, its ``p_value``, ``n_images`` and
-        ``n_seeds``, the published ``paper_AP, paper_delta, paper_source`` (empty where unknown), and
-        ``difference`` and ``verdict`` of the comparison with them, and ``tolerance_low, tolerance_high``,
-        between which the published gain (or AP, where no gain is known) would agree. Then, where any row has
-        something to say there: ``incomplete`` (the runs that are missing), ``failed`` (those whose training
-        failed: they are in no mean, and a row with any has no verdict) and ``mixed`` (what differs between
-        the environment of a row's runs and their baselines).
+        seed). Of the last headline: the 95% interval of that delta ``ci_low, ci_high``, its standard errors
+        ``se_images`` and, from two seeds on, ``se_seeds``, ``p_value`` and ``p_holm`` (adjusted for all rows
+        of the table), what the interval is over, ``interval_over`` (:data:`ONE_PAIR` or
+        :data:`SEVERAL_PAIRS`), ``n_images`` and ``n_seeds``; the published ``paper_AP, paper_delta,
+        paper_source`` (empty where unknown); ``difference`` and ``verdict`` of the comparison with them,
+        which figure is ``compared`` (``delta_AP`` or ``AP``), and ``tolerance_low, tolerance_high``, between
+        which the published figure would agree. Then, where any row has an entry: ``incomplete`` (runs that
+        are missing), ``failed`` (runs whose training failed: they are in no mean, and a row with any has no
+        verdict) and ``mixed`` (what differs between the environment of a row's runs and their baselines).
 
     Raises:
         ExperimentError: The table has no runs at this scale, or asks for a metric that is in no record.
@@ -55,6 +60,8 @@ def build_table(
     failed = _failed(measured)
     cells = by_cell(reference)
     rows = [_row(table, seeds, measured, failed, cells, interval) for seeds in variants]
+    for row, adjusted in zip(rows, holm([_number(row["p_value"]) for row in rows]), strict=True):
+        row["p_holm"] = adjusted
     frame = pd.DataFrame(rows).astype(dict.fromkeys(table.metrics, float))  # also where all are unknown
     return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
 
@@ -92,11 +99,13 @@ def _row(
     metrics = {name: _mean_of(measured, name, present) for name in table.metrics}
     deltas = {f"delta_{name}": _mean_delta(measured, name, pairs) for name in table.headlines}
     headline = table.headlines[-1]
-    uncertainty = _uncertainty(pairs, headline, interval)
-    paper = _published(table, run, cells)
-    measured_cell = (metrics[headline], deltas[f"delta_{headline}"])
-    ci = (uncertainty["ci_low"], uncertainty["ci_high"])
-    verdict = judge(*measured_cell, ci, paper["paper_AP"], paper["paper_delta"], run.scale)
+    compared = [seed for seed in pairs if not seed.is_baseline]
+    gain = interval(compared, headline) if compared else None
+    paper, marks = _published(table, run, cells)
+    verdict = Verdict("")
+    if not failed:
+        known = paper["paper_AP"], paper["paper_delta"]
+        verdict = judge(metrics[headline], gain, *known, run.scale, marks)
     missing = needed - set(measured.index)
     return {
         "detector": run.detector,
@@ -105,13 +114,14 @@ def _row(
         **dict(run.options),
         **metrics,
         **deltas,
-        **uncertainty,
+        **_uncertainty(gain),
         "n_seeds": len(present),
         **paper,
-        "difference": None if failed else verdict.difference,
-        "verdict": "" if failed else verdict.verdict,
-        "tolerance_low": None if failed or verdict.tolerance is None else verdict.tolerance[0],
-        "tolerance_high": None if failed or verdict.tolerance is None else verdict.tolerance[1],
+        "difference": verdict.difference,
+        "compared": verdict.compared or "",
+        "verdict": verdict.verdict,
+        "tolerance_low": verdict.tolerance[0] if verdict.tolerance else None,
+        "tolerance_high": verdict.tolerance[1] if verdict.tolerance else None,
         "incomplete": " ".join(sorted(missing)),
         "failed": " ".join(sorted(failed)),
         "mixed": _mixed(measured, needed & ended),
@@ -140,25 +150,34 @@ def _mixed(measured: pd.DataFrame, names: set[str]) -> str:
     return "; ".join(f"{key}: {values}" for key, values in found.items())
 
 
-def _uncertainty(pairs: list[Run], headline: str, interval: Intervals) -> dict:
-    compared = [run for run in pairs if not run.is_baseline]
-    found = interval(compared, headline) if compared else None
-    names = ("ci_low", "ci_high", "se_images", "se_seeds", "p_value", "n_images")
-    return {name: None if found is None else getattr(found, name) for name in names}
+def _uncertainty(gain: Interval | None) -> dict:
+    names = ("ci_low", "ci_high", "se_images", "se_seeds", "p_value", "p_holm", "interval_over", "n_images")
+    known = {name: getattr(gain, name, None) for name in names}
+    over = "" if gain is None else ONE_PAIR if gain.n_seeds == 1 else SEVERAL_PAIRS
+    return known | {"interval_over": over}
 
 
-def _published(table: Table, run: Run, cells: Cells) -> dict:
+def _published(table: Table, run: Run, cells: Cells) -> tuple[dict, tuple[str, ...]]:
+    """Return the columns of the published figures, and what limits them as a reference."""
     here = published(cells, table.data, run, table.headlines[-1])
-    base = published(cells, table.data, run.baseline, table.headlines[-1])
     if here is None:
-        return {"paper_AP": None, "paper_delta": None, "paper_source": ""}
-    known_delta = base is not None and not run.is_baseline
-    inferred = "; attribution inferred" if here["attribution"] == "inferred" else ""
-    return {
+        return {"paper_AP": None, "paper_delta": None, "paper_source": ""}, ()
+    base = None if run.is_baseline else published(cells, table.data, run.baseline, table.headlines[-1])
+    sources = [here] if base is None else [here, base]
+    second_hand = any(source["source_kind"] == "second-hand" for source in sources)
+    inferred = any(source["attribution"] == "inferred" for source in sources)
+    marks = ("second-hand",) * second_hand + ("inferred",) * inferred
+    note = "; attribution inferred" if here["attribution"] == "inferred" else ""
+    columns = {
         "paper_AP": float(here["value"]),
-        "paper_delta": round(float(here["value"]) - float(base["value"]), 2) if known_delta else None,
-        "paper_source": f"{here['source_kind']}: {here['source']}{inferred}",
+        "paper_delta": None if base is None else round(float(here["value"]) - float(base["value"]), 2),
+        "paper_source": f"{here['source_kind']}: {here['source']}{note}",
     }
+    return columns, marks
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _mean_of(measured: pd.DataFrame, metric: str, runs: list[Run]) -> float | None:

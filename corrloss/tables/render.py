@@ -1,9 +1,14 @@
-"""A table as Markdown and LaTeX, with what a reader must know to read it."""
+"""A table for people: its cells as text, in Markdown and LaTeX, with what a reader must know to read it."""
 
 from __future__ import annotations
 
 import pandas as pd
 from tabulate import tabulate
+
+from corrloss.analysis.verdict import WITHOUT
+from corrloss.plan.table_files import Table
+from corrloss.tables.build import REMARKS
+from corrloss.tables.notes import table_notes
 
 NOT_EVIDENCE = {
     "mini": "Scale `mini`: synthetic images, tiny models, minutes of training. These figures show that the "
@@ -11,65 +16,95 @@ NOT_EVIDENCE = {
     "smoke": "Scale `smoke`: a few iterations, for tests. These figures mean nothing.",
 }
 
-# How many digits say something: points of AP one, a p-value two, settings and counts all they have.
+# Digits after the point: one for points of AP, two for errors and p-values; settings and counts have all.
 DIGITS = {
-    "weight": "g", "strength": "g", "n_seeds": "g", "n_images": "g", "p_value": ".2f", "se_images": ".2f",
-    "se_seeds": ".2f",
+    "weight": "g", "strength": "g", "n_seeds": "g", "n_images": "g", "p_value": ".2f", "p_holm": ".2f",
+    "se_images": ".2f", "se_seeds": ".2f",
 }  # fmt: skip
+P_VALUES = ("p_value", "p_holm")
 COUNTS = "_left_out"  # in the name of a metric that is a count
-COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # first letters of what is no metric either
+COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are no metric
 FAILED = "failed"
+ONE_SEED = ("se_images", "se_seeds", "p_value", "p_holm")  # shown only where a row has several seeds
 
 
-def to_markdown(frame: pd.DataFrame, title: str, scale: str) -> str:
-    """The table with heading and, below scale ``paper``, the warning that it is no evidence.
+def to_markdown(frame: pd.DataFrame, plan: Table, scale: str) -> str:
+    """The table with its heading, its question and the notes a reader must know.
 
     Args:
         frame: From :func:`corrloss.tables.build.build_table`.
-        title: Heading.
-        scale: Name of the scale.
+        plan: The table's own file.
+        scale: Name of the scale; below ``paper`` a warning says that the figures are no evidence.
     """
-    body = (
-        as_text(frame).rename(columns=_literal).map(_literal).to_markdown(index=False, disable_numparse=True)
-    )
-    warning = f"{NOT_EVIDENCE[scale]}\n\n" if scale in NOT_EVIDENCE else ""
-    return f"# {_literal(title)}\n\n{warning}{body}\n"
+    shown = for_people(frame).rename(columns=_literal).map(_literal)
+    body = shown.to_markdown(index=False, disable_numparse=True)
+    notes = "\n".join(f"- {_literal(note)}" for note in table_notes(frame))
+    parts = [f"# {_literal(plan.title)}", _literal(plan.question), NOT_EVIDENCE.get(scale, ""), body, notes]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _literal(text: str) -> str:
-    """Text from a file that shall neither end its cell nor become an element of a page."""
+    """Escape text from a file, so that it neither ends its cell nor becomes an element of a page."""
     return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
-def to_latex(frame: pd.DataFrame, title: str, scale: str) -> str:
-    """The table as a LaTeX ``tabular`` for the package booktabs; heading and warning as comments.
+def to_latex(frame: pd.DataFrame, plan: Table, scale: str) -> str:
+    """The table as a LaTeX ``tabular`` for the package booktabs; heading, question and notes as comments.
 
     Args:
         frame: From :func:`corrloss.tables.build.build_table`.
-        title: Heading.
+        plan: The table's own file.
         scale: Name of the scale.
     """
-    numbers = frame.select_dtypes("number").columns
-    align = ["right" if name in numbers else "left" for name in frame]
-    shown = as_text(frame)
+    shown = for_people(frame)
+    numbers = {*frame.select_dtypes("number"), *(name for name in shown if name not in frame)}
+    align = ["right" if name in numbers else "left" for name in shown]
     body = tabulate(
         shown, list(shown), "latex_booktabs", showindex=False, disable_numparse=True, colalign=align
     )
-    comments = [title, NOT_EVIDENCE[scale]] if scale in NOT_EVIDENCE else [title]
-    return "".join(f"% {' '.join(line.split())}\n" for line in comments) + f"{body}\n"
+    comments = [plan.title, plan.question, NOT_EVIDENCE.get(scale, ""), *table_notes(frame)]
+    return "".join(f"% {' '.join(line.split())}\n" for line in comments if line) + f"{body}\n"
+
+
+def for_people(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells as text without what a reader does not need; the CSV keeps every column.
+
+    An interval is one cell, in a column that names what it is over. Columns that are empty in all rows are
+    left out, and so are errors and p-values where no row has several seeds, and a verdict that no row has.
+
+    Args:
+        frame: From :func:`corrloss.tables.build.build_table` or :func:`corrloss.tables.show.read_table`.
+    """
+    text = as_text(frame)
+    over = text["interval_over"] if "interval_over" in text else pd.Series("", index=text.index)
+    for kind in sorted({*over} - {""}, reverse=True):
+        interval = _interval(text, "ci_low", "ci_high").where(over == kind, "")
+        text.insert(text.columns.get_loc("ci_low"), f"95% over {kind}", interval)
+    if "tolerance_low" in text:
+        text["would agree"] = _interval(text, "tolerance_low", "tolerance_high")
+    left_out = {"ci_low", "ci_high", "interval_over", "tolerance_low", "tolerance_high", *REMARKS}
+    if "n_seeds" in frame and frame["n_seeds"].max() < 2:
+        left_out |= {*ONE_SEED}
+    if "verdict" in text and text["verdict"].isin(["", *WITHOUT]).all():
+        left_out.add("verdict")
+    return text[[name for name in text if name not in left_out and text[name].any()]]
+
+
+def _interval(text: pd.DataFrame, low: str, high: str) -> pd.Series:
+    return (text[low] + " to " + text[high]).where(text[low] != "", "")
 
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """All cells as a reader wants them: points with one digit, deltas with their sign, empty if unknown.
+    """All cells as text: points with one digit, differences with their sign, empty if unknown.
 
-    Where every training of a row failed its metrics are ``failed``.
+    Where every training of a row failed its metrics are ``failed``. A p-value below 0.01 is ``<0.01``.
     """
     shown = frame.copy()
     failed = _all_failed(frame)
     for name in shown.select_dtypes("number").columns:
         signed = name.startswith(("delta", "paper_delta", "ci_", "difference"))
-        digits = DIGITS.get(name, "g" if COUNTS in name else ".1f")
-        cells = [_cell(value, f"{'+' if signed else ''}{digits}") for value in shown[name]]
+        form = ("+" if signed else "") + DIGITS.get(name, "g" if COUNTS in name else ".1f")
+        cells = [_cell(value, form, name in P_VALUES) for value in shown[name]]
         is_metric = name not in DIGITS and not name.startswith(COMPARED)
         shown[name] = [FAILED if is_metric and f else cell for f, cell in zip(failed, cells, strict=True)]
     return shown.astype(object).fillna("").astype(str)
@@ -82,5 +117,7 @@ def _all_failed(frame: pd.DataFrame) -> list[bool]:
     return (any_failed & (frame["n_seeds"] == 0)).tolist()
 
 
-def _cell(value: float, form: str) -> str:
-    return "" if pd.isna(value) else format(value, form)
+def _cell(value: float, form: str, is_p_value: bool) -> str:
+    if pd.isna(value):
+        return ""
+    return "<0.01" if is_p_value and value < 0.01 else format(value, form)

@@ -1,10 +1,12 @@
+import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from corrloss.analysis.differences import Interval
 from corrloss.analysis.metrics import metric_names
+from corrloss.analysis.verdict import prediction_interval
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
@@ -62,8 +64,8 @@ def test_means_are_over_seeds_and_deltas_of_the_same_seed():
     frame = build_table(table_of(RUNS), measured(FIGURES), NOTHING)
     assert list(frame) == [
         "detector", "coefficient", "weight", "AP", "AP50", "delta_AP", "ci_low", "ci_high", "se_images",
-        "se_seeds", "p_value", "n_images", "n_seeds", "paper_AP", "paper_delta", "paper_source", "difference",
-        "verdict", "tolerance_low", "tolerance_high",
+        "se_seeds", "p_value", "p_holm", "interval_over", "n_images", "n_seeds", "paper_AP", "paper_delta",
+        "paper_source", "difference", "compared", "verdict", "tolerance_low", "tolerance_high",
     ]  # fmt: skip
     assert frame[["detector", "coefficient", "weight"]].values.tolist() == [
         ["atss", "none", 0.0],
@@ -109,13 +111,14 @@ def test_a_run_that_failed_is_in_no_mean_and_is_named():
 
     def interval(runs, metric):
         asked.extend(runs)
+        return None
 
     frame = build_table(table_of(RUNS), measured(FIGURES, {RUNS[5]: FAILED}), paper, interval)
     assert frame["AP"].tolist() == [32.0, 32.0]
     assert frame["delta_AP"][1] == 1.5 and asked == [RUNS[3], RUNS[4]]
     assert frame["n_seeds"].tolist() == [3, 2]
     assert frame["failed"].tolist() == ["", RUNS[5].name] and "incomplete" not in frame
-    assert frame["verdict"].tolist() == ["reproduced", ""]
+    assert frame["verdict"].tolist() == ["reproduced (second-hand)", ""]
     assert pd.isna(frame["difference"][1])
 
 
@@ -224,25 +227,48 @@ def test_the_interval_is_of_the_pairs_of_the_headline():
         asked.append((runs, metric))
         return known
 
-    known = SimpleNamespace(ci_low=0.5, ci_high=5.5, se_images=0.7, se_seeds=0.9, p_value=0.01, n_images=200)
+    known = Interval(3.0, 0.5, 5.5, 0.01, 0.7, 0.9, 1.2, 200, 2)
     figures = {run: values for run, values in FIGURES.items() if run != RUNS[2]}
     frame = build_table(table_of(RUNS), measured(figures), NOTHING, interval)
     assert asked == [([RUNS[3], RUNS[4]], "AP")]  # not the baseline, not the seed without one
     columns = ["ci_low", "ci_high", "se_images", "se_seeds", "p_value", "n_images"]
     assert frame[columns].isna().all(axis=1).tolist() == [True, False]
     assert frame.loc[1, columns].tolist() == [0.5, 5.5, 0.7, 0.9, 0.01, 200]
+    assert frame["interval_over"].tolist() == ["", "images and seeds"]
+    assert frame["p_holm"][1] == 0.01
+
+
+def test_one_seed_is_said_to_be_one_pair():
+    known = Interval(1.0, 0.5, 1.5, math.nan, 0.7, math.nan, math.nan, 200, 1)
+    runs = [RUNS[0], RUNS[3]]
+    frame = build_table(table_of(runs), measured(FIGURES), NOTHING, lambda runs, metric: known)
+    assert frame["interval_over"].tolist() == ["", "images, this pair only"]
+    assert frame[["p_value", "p_holm"]].isna().all(axis=None)
+
+
+def test_p_values_are_adjusted_for_the_comparisons_of_the_table():
+    runs = [*RUNS, *(run("spearman", 0.4, seed) for seed in SEEDS)]
+    figures = FIGURES | {one: {"AP": 33.0, "AP50": 1.0} for one in runs[6:]}
+    p_values = {0.2: 0.03, 0.4: 0.01}
+
+    def interval(runs, metric):
+        return Interval(1.0, 0.5, 1.5, p_values[runs[0].weight], 0.7, 0.1, 0.1, 200, 3)
+
+    frame = build_table(table_of(runs), measured(figures), NOTHING, interval)
+    assert frame["p_holm"].tolist()[1:] == pytest.approx([0.03, 0.02])
 
 
 def test_a_cell_is_judged_against_the_paper():
     baseline, other = ("none", 0.0, "", "AP", "32.0", "stated"), ("spearman", 0.2, "", "AP", "39.8", "stated")
-    known = SimpleNamespace(ci_low=2.0, ci_high=4.0, se_images=0.4, se_seeds=0.3, p_value=0.01, n_images=200)
+    known = Interval(3.0, 2.0, 4.0, 0.01, 0.4, 0.3, 0.2, 200, 3)
     paper = reference(baseline, other)
     frame = build_table(table_of(RUNS), measured(FIGURES), paper, lambda runs, metric: known)
     # The AP is the published 32.0, but the gain 3.0 where 7.8 is published.
-    assert frame["verdict"].tolist() == ["reproduced", "not reproduced"]
+    assert frame["verdict"].tolist() == ["reproduced (second-hand)", "smaller (second-hand)"]
+    assert frame["compared"].tolist() == ["AP", "delta_AP"]
     assert frame["difference"].tolist() == pytest.approx([0.0, 3.0 - 7.8])
     tolerance = frame[["tolerance_low", "tolerance_high"]].values.tolist()
-    assert tolerance == [pytest.approx([31.4, 32.6]), pytest.approx([1.7, 4.3])]
+    assert tolerance == [pytest.approx([31.4, 32.6]), pytest.approx(list(prediction_interval(known)))]
 
 
 @pytest.mark.parametrize("scale", ["mini", "smoke"])

@@ -29,7 +29,9 @@ def results(tmp_path):
     for run, ap in AP.items():
         values = (ap + shared + rng.normal(0, 0.4, 1000))[:, None].repeat(len(METRICS), axis=1)
         run.folder(tmp_path).path.mkdir(parents=True)
-        Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0).save(run.folder(tmp_path).replicates())
+        Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0, "a", np.full(6, N_IMAGES)).save(
+            run.folder(tmp_path).replicates()
+        )
     return tmp_path
 
 
@@ -57,7 +59,11 @@ def test_errors_of_images_and_seeds_stand_apart_and_combined(results):
     baseline, other = (np.mean([replicates(run, results) for run in runs], axis=0) for runs in (BASE, LOSS))
     assert row["delta_AP"] == pytest.approx(gains.mean())
     assert row["se_images"] == pytest.approx((other - baseline).std(ddof=1))
-    assert row["se_seeds"] == pytest.approx(stats.sem(gains))
+    each = np.array(
+        [replicates(b, results) - replicates(a, results) for a, b in zip(BASE, LOSS, strict=True)]
+    )
+    interaction = (each - each.mean(axis=1, keepdims=True)).var(axis=0, ddof=1).mean()
+    assert row["se_seeds"] == pytest.approx(np.sqrt((gains.var(ddof=1) - interaction) / 3))
     assert (row["n_images"], row["n_seeds"]) == (N_IMAGES, 3)
     half = (row["ci_high"] - row["ci_low"]) / 2
     error = np.hypot(row["se_images"], row["se_seeds"])
@@ -74,12 +80,12 @@ def test_one_seed_knows_nothing_of_the_others(results):
 
 
 def test_a_seed_that_failed_is_left_out_of_both_errors(results):
-    Replicates(np.full(6, np.nan), np.full((1000, 6), np.nan), N_IMAGES, 0).save(
+    Replicates(np.full(6, np.nan), np.full((1000, 6), np.nan), N_IMAGES, 0, "a", np.full(6, N_IMAGES)).save(
         LOSS[2].folder(results).replicates()
     )
     row = tabulate(results, [*BASE, *LOSS], failed=[LOSS[2]])
     assert row["delta_AP"] == pytest.approx(1.5)
-    assert row["se_seeds"] == pytest.approx(stats.sem([1.0, 2.0])) and np.isfinite(row["ci_low"])
+    assert 0 < row["se_seeds"] < stats.sem([1.0, 2.0]) and np.isfinite(row["ci_low"])
 
 
 def test_a_run_without_replicates_has_a_delta_and_no_interval(results):

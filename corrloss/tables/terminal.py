@@ -1,0 +1,87 @@
+"""One table as text for a terminal, as wide as the line allows."""
+
+from __future__ import annotations
+
+from textwrap import fill
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as Grid
+
+from corrloss.plan.runs import BASELINE, OPTION_NAMES
+from corrloss.plan.table_files import Table
+from corrloss.tables.notes import table_notes
+from corrloss.tables.render import for_people
+
+WIDTH = 100  # characters
+VARIANT = ("detector", "coefficient", "weight")
+INTERVAL = "95% over"  # first words of the heading of an interval
+# Long, or the same in most rows: they are in the files.
+LEFT_OUT = (
+    "se_images", "se_seeds", "p_value", "p_holm", "n_images", "paper_source", "difference", "compared",
+    "would agree",
+)  # fmt: skip
+LEFT = ("detector", "loss", "verdict")  # aligned to the left
+# Dropped in this order where the line is too short for all columns.
+GIVE_WAY = ("paper AP", INTERVAL, "verdict")
+
+
+def to_text(frame: pd.DataFrame, plan: Table, width: int = WIDTH) -> str:
+    """One table with its heading and question; a column's heading breaks at its words where it must.
+
+    Args:
+        frame: From :func:`corrloss.tables.show.read_table` or :func:`corrloss.tables.build.build_table`.
+        plan: The table's own file.
+        width: Characters of a line.
+    """
+    cells = for_people(frame)
+    detector = cells["detector"].where(cells["detector"] != cells["detector"].shift(), "")
+    shown = pd.DataFrame({"detector": detector, "loss": [_loss(row) for _, row in cells.iterrows()]})
+    hidden = {*VARIANT, *OPTION_NAMES, *LEFT_OUT} | ({"n_seeds"} if frame["n_seeds"].max() < 2 else set())
+    for name in cells:
+        if name not in hidden:
+            shown[_heading(name)] = cells[name]
+    texts = [plan.title, *(fill(text, width) for text in (plan.question,) if text)]
+    return "\n".join([*texts, _fitted(shown, width), *(fill(note, width) for note in table_notes(frame))])
+
+
+def _loss(row: pd.Series) -> str:
+    weight = [] if row["coefficient"] == BASELINE else [row["weight"]]
+    options = [f"{name}={row[name]}" for name in OPTION_NAMES if row.get(name)]
+    return " ".join([row["coefficient"], *weight, *options])
+
+
+def _heading(name: str) -> str:
+    for prefix in ("delta", "paper", "mask"):
+        name = name.replace(f"{prefix}_", f"{prefix} ")
+    return name
+
+
+def _fitted(shown: pd.DataFrame, width: int) -> str:
+    """Use as much space as the width allows; a line may be too long, but no figure is cut off."""
+    console = Console(width=1000, color_system=None, markup=False, highlight=False, emoji=False)
+    ways = [(1, " "), *((gap, "\n") for gap in (1, 0))]
+    for left_out in range(len(GIVE_WAY) + 1):
+        kept = shown[[name for name in shown if not name.startswith(GIVE_WAY[:left_out])]]
+        for gap, between_words in ways:
+            grid = _grid(kept, gap, between_words)
+            if Measurement.get(console, console.options, grid).maximum <= width:
+                return _printed(console, grid)
+    return _printed(console, grid)
+
+
+def _grid(shown: pd.DataFrame, gap: int, between_words: str) -> Grid:
+    grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap))
+    for name in shown:
+        grid.add_column(name.replace(" ", between_words), justify="left" if name in LEFT else "right")
+    for row in shown.itertuples(index=False):
+        grid.add_row(*row)
+    return grid
+
+
+def _printed(console: Console, grid: Grid) -> str:
+    with console.capture() as captured:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
