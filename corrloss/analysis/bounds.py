@@ -18,7 +18,7 @@ ORDERS = ("best", "worst")
 
 
 def reassign_scores(scores: np.ndarray, ious: np.ndarray, groups: np.ndarray, order: Order) -> np.ndarray:
-    """Deal the scores of each group out anew, by the rank of the IoUs.
+    """Reassign the scores of each group by the rank of the IoUs.
 
     Args:
         scores: (n,) of any float type.
@@ -51,7 +51,7 @@ def reassign_scores(scores: np.ndarray, ious: np.ndarray, groups: np.ndarray, or
 def bound_after_nms(
     detections: Detections, matches: Matches, order: Order, threshold: float = POSITIVE_IOU
 ) -> Detections:
-    """Deal the scores of each class's true positives out anew, over the whole data set.
+    """Reassign the scores of each class's true positives, over the whole data set.
 
     Args:
         detections: a run's detections after post-processing.

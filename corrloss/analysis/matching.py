@@ -12,14 +12,13 @@ from functools import cached_property
 
 import numpy as np
 
+from corrloss.analysis.ap import MAX_DETECTIONS
 from corrloss.coco import Detections, GroundTruth, positions
 
 #: COCO's ten IoU thresholds.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 #: COCO's size ranges in square pixels, both ends included.
 AREAS = {"all": (0, 1e10), "S": (0, 32**2), "M": (32**2, 96**2), "L": (96**2, 1e10)}
-#: COCO looks at this many detections of an image and category.
-MAX_DETECTIONS = 100
 
 
 @dataclass(frozen=True)

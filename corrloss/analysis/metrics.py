@@ -3,7 +3,14 @@
 from dataclasses import asdict
 from math import isnan
 
-from corrloss.analysis.ap import METRICS, Backend, average_precision
+from corrloss.analysis.ap import (
+    MANY_DETECTIONS,
+    METRICS,
+    OF_MANY_DETECTIONS,
+    Backend,
+    average_precision,
+    with_many_detections,
+)
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
 from corrloss.analysis.correlation import POSITIVE_IOU, SWEEP, Correlation, rho_cls, rho_img, sweep
 from corrloss.analysis.matching import match
@@ -17,9 +24,10 @@ def metric_names(masks: bool) -> list[str]:
     """Return the keys of `run_metrics` for a run with all files, with or without masks."""
     correlation = list(_flat("", Correlation(*[0.0] * 4, 0, 0)))
     swept = [f"{suffix}_at_{threshold}" for threshold in SWEEP for suffix in ("", "_left_out")]
+    points = [*METRICS, *(f"{name}_{MANY_DETECTIONS}" for name in OF_MANY_DETECTIONS)]
     return [
-        *METRICS,
-        *(f"mask_{name}" for name in METRICS if masks),
+        *points,
+        *(f"mask_{name}" for name in points if masks),
         *OLRP,
         *(f"{name}{suffix}" for name in RHO for suffix in (*correlation, *swept)),
         *(f"tide_{name}" for name in TIDE),
@@ -41,10 +49,11 @@ def run_metrics(
         Figures by name, in points (0-100) or counts; None where the data do not define a value. Figures of
         files that the run lacks are absent.
     """
-    metrics: dict[str, float | int] = dict(average_precision(run.ground_truth, run.boxes, backend=backend))
-    if run.masks is not None:
-        points = average_precision(run.ground_truth, run.masks, "segm", backend)
-        metrics |= {f"mask_{name}": value for name, value in points.items()}
+    metrics: dict[str, float | int] = {}
+    for prefix, detections in zip(("", "mask_"), run.detections, strict=False):
+        points = average_precision(run.ground_truth, detections, detections.iou_type, backend)
+        points |= with_many_detections(run.ground_truth, detections, backend, points)
+        metrics |= {f"{prefix}{name}": value for name, value in points.items()}
     if run.positives is not None:
         metrics |= _flat("rho_img", rho_img(run.positives, run.ground_truth, threshold))
     metrics |= _of_matches(run, backend, threshold)

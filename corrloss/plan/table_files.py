@@ -27,6 +27,7 @@ class Table:
         test_dev: Data set whose test images its target also predicts, for the evaluation server; or None.
         kind: ``results``: what its runs achieve; ``overhead``: what the loss costs in training.
         question: What the table answers; empty where its file does not say.
+        max_detections: Detections of an image and class that AP50, AP75 and AP by size count, 100 or 1000.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Table:
     test_dev: str | None = None
     kind: str = "results"
     question: str = ""
+    max_detections: int = 100
 
 
 def load_table(experiments: Experiments, name: str, scale: str) -> Table:
@@ -96,6 +98,7 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
         test_dev=datasets.get("test_dev") if content.get("test_dev") else None,
         kind=kind,
         question=" ".join(content.get("question", "").split()),
+        max_detections=content.get("max_detections", 100),
     )
 
 

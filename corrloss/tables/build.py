@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 
 import pandas as pd
 
+from corrloss.analysis.ap import MANY_DETECTIONS, OF_MANY_DETECTIONS
 from corrloss.analysis.differences import Interval, holm
 from corrloss.analysis.verdict import Verdict, judge
 from corrloss.plan.runs import Run
@@ -17,6 +19,7 @@ from corrloss.tables.reference import Cells, by_cell, published
 
 # Metrics of files that not every run leaves: their columns may be absent from runs.csv.
 OPTIONAL = ("mask_", "rho_img", "bound_img_")
+MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
 # What a 95% interval is over: with one seed it is no statement about the method.
 ONE_PAIR = "images, this pair only"
 SEVERAL_PAIRS = "images and seeds"
@@ -54,6 +57,7 @@ def build_table(
     Raises:
         ExperimentError: The table has no runs at this scale, or asks for a metric that is in no record.
     """
+    table = replace(table, metrics=columns(table))
     measured = runs.set_index("run")
     _check(table, runs)
     variants = [list(seeds) for _, seeds in groupby(table.runs, key=_variant)]
@@ -66,11 +70,20 @@ def build_table(
     return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
 
 
+def columns(table: Table) -> tuple[str, ...]:
+    """The table's metrics by their names in records: ``AP50_1000`` with up to 1,000 detections."""
+    if table.max_detections != MANY_DETECTIONS:
+        return table.metrics
+    counted = [name.removeprefix("mask_") in OF_MANY_DETECTIONS for name in table.metrics]
+    return tuple(name + MANY * many for name, many in zip(table.metrics, counted, strict=True))
+
+
 def _check(table: Table, runs: pd.DataFrame) -> None:
     if not table.runs:
         raise ExperimentError(f"table {table.name}: has no runs at this scale")
     finished = runs["run"].isin([run.name for run in table.runs])
-    unknown = [name for name in table.metrics if name not in runs and not name.startswith(OPTIONAL)]
+    asked = [name for name in table.metrics if not name.startswith(OPTIONAL) and not name.endswith(MANY)]
+    unknown = [name for name in asked if name not in runs]
     if finished.any() and unknown:
         known = [name for name in runs.select_dtypes("number") if name not in ("weight", "seed", "strength")]
         raise ExperimentError(

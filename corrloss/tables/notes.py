@@ -7,10 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from corrloss.plan.runs import BASELINE, OPTION_NAMES
-from corrloss.tables.build import ONE_PAIR
-
-#: Ending of the names of figures that count up to 1,000 detections of an image and class.
-MANY = "_1000"
+from corrloss.tables.build import MANY, ONE_PAIR
 
 
 def table_notes(frame: pd.DataFrame) -> list[str]:

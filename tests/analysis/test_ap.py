@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from synthetic_coco import make_dataset, make_detections, with_masks, write
 
-from corrloss.analysis.ap import METRICS, average_precision
+from corrloss.analysis.ap import METRICS, OF_MANY_DETECTIONS, average_precision, with_many_detections
 from corrloss.analysis.tide import tide_errors
 from corrloss.coco import load_detections, load_ground_truth
 
@@ -108,3 +108,38 @@ def figures(folder, dataset, entries, iou_type):
     fast, slow = (average_precision(truth, found, iou_type, b) for b in ("hotcoco", "pycocotools"))
     assert fast == pytest.approx(slow, nan_ok=True) and fast["AP"] > 10
     return list(fast.values()), list(slow.values()), list(tide_errors(truth, found).values())
+
+
+def mmdet_points(truth, found):
+    """What mmdet's CocoMetric prints: pycocotools with its limits of 100, 300 and 1,000 detections."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    annotations = COCO(str(truth.path))
+    evaluation = COCOeval(annotations, annotations.loadRes(str(found.path)), "bbox")
+    evaluation.params.maxDets = [100, 300, 1000]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return dict(zip(METRICS[:6], 100 * evaluation.stats[:6], strict=True))
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
+def test_with_300_detections_an_image_the_figures_of_mmdet_differ_from_those_of_coco(tmp_path, backend):
+    dataset = make_dataset(0, images=20, categories=2, objects=30)
+    truth, found = load(tmp_path, dataset, make_detections(1, dataset, background=280, correlation=0.3))
+    assert 250 < len(found) / 20 < 350
+    coco = average_precision(truth, found, backend=backend)
+    many, mmdet = with_many_detections(truth, found, backend, coco), mmdet_points(truth, found)
+    assert coco["AP"] == pytest.approx(mmdet.pop("AP"))
+    assert [many[f"{name}_1000"] for name in OF_MANY_DETECTIONS] == pytest.approx(list(mmdet.values()))
+    assert many["AP50_1000"] > coco["AP50"] + 0.1
+
+
+def test_where_no_class_of_an_image_has_more_than_100_both_are_the_same(tmp_path, monkeypatch):
+    dataset = make_dataset(0)
+    truth, found = load(tmp_path, dataset, make_detections(1, dataset))
+    coco = average_precision(truth, found)
+    monkeypatch.setattr("corrloss.analysis.ap.average_precision", None)  # not computed a second time
+    many = with_many_detections(truth, found, "hotcoco", coco)
+    assert many == {f"{name}_1000": coco[name] for name in OF_MANY_DETECTIONS}

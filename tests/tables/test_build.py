@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,8 @@ from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.table_files import Table, load_table
-from corrloss.tables.build import build_table
+from corrloss.tables.build import build_table, columns
+from corrloss.tables.notes import table_notes
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import COLUMNS
 
@@ -302,4 +304,14 @@ def test_a_table_without_runs_at_this_scale_is_refused():
 
 @pytest.mark.parametrize("name", REAL.tables)
 def test_every_table_asks_for_metrics_that_records_have(name):
-    assert set(load_table(REAL, name, "paper").metrics) <= set(metric_names(masks=True))
+    assert set(columns(load_table(REAL, name, "paper"))) <= set(metric_names(masks=True))
+
+
+def test_a_table_may_count_detections_as_mmdet_does_and_its_columns_say_so():
+    metrics = ("AP", "AP50", "mask_AP", "mask_AP_S")
+    table = replace(table_of(RUNS, metrics), max_detections=1000)
+    figures = {run: {"AP": 10.0, "AP50": 1.0, "AP50_1000": 2.0, "mask_AP": 3.0} for run in RUNS}
+    frame = build_table(table, measured(figures), NOTHING)
+    assert frame["AP50_1000"].tolist() == [2.0, 2.0] and "AP50" not in frame
+    assert "mask_AP_S_1000" in frame and "delta_mask_AP" in frame
+    assert any("up to 1,000 detections" in note for note in table_notes(frame))

@@ -5,7 +5,7 @@ import pytest
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.table_files import load_table
-from corrloss.tables.build import build_table
+from corrloss.tables.build import build_table, columns
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import load_reference
 from corrloss.tables.show import NoTableError, read_table, show, to_text
@@ -25,7 +25,7 @@ def finished(name, scale="mini", but=()):
     """A table as the bench makes it, with all runs finished but some."""
     plan = load_table(REAL, name, scale)
     records = [
-        (run, {"metrics": figures(run, plan.metrics), "train_seconds": 1.0, "config_hash": "0" * 12})
+        (run, {"metrics": figures(run, columns(plan)), "train_seconds": 1.0, "config_hash": "0" * 12})
         for run in plan.runs
         if run.name not in but
     ]

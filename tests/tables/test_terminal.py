@@ -5,7 +5,7 @@ import pytest
 
 from corrloss.plan.table_files import Experiments, load_table
 from corrloss.tables.build import ONE_PAIR as ONE
-from corrloss.tables.build import build_table
+from corrloss.tables.build import build_table, columns
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import load_reference
 from corrloss.tables.terminal import to_text
@@ -25,7 +25,7 @@ def finished(name, scale="mini", but=()):
     """A table as the bench makes it, with all runs finished but some."""
     plan = load_table(REAL, name, scale)
     records = [
-        (run, {"metrics": figures(run, plan.metrics), "train_seconds": 1.0, "config_hash": "0" * 12})
+        (run, {"metrics": figures(run, columns(plan)), "train_seconds": 1.0, "config_hash": "0" * 12})
         for run in plan.runs
         if run.name not in but
     ]
@@ -44,7 +44,7 @@ def test_a_main_table_fits_a_hundred_columns_with_every_figure(name):
     assert "…" not in text and text.startswith(load_table(REAL, name, "mini").title + "\n")
     plan = load_table(REAL, name, "mini")
     for run in plan.runs:
-        for value in figures(run, plan.metrics).values():
+        for value in figures(run, columns(plan)).values():
             assert f"{value:.1f}" in text
 
 
