@@ -105,7 +105,7 @@ def match(
         detections: what `load_detections` gave; boxes are compared by box IoU, masks by mask IoU.
         thresholds: (T,) IoUs in (0, 1], ascending or not.
         areas: names of `AREAS`.
-        max_detections: how many detections of an image and category are looked at.
+        max_detections: detections of an image and category that are matched at most, by score.
 
     Raises:
         KeyError: an unknown area.

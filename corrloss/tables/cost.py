@@ -12,7 +12,7 @@ import pandas as pd
 from corrloss.coco.published import PUBLISHED
 from corrloss.errors import CorrLossError
 from corrloss.plan.runs import Run
-from corrloss.tables.csv_file import read_csv
+from corrloss.tables.csv_file import read_csv, refuse
 from corrloss.tables.records import read_finished
 
 if TYPE_CHECKING:  # mmengine's Config takes a second to load
@@ -64,26 +64,29 @@ def load_seconds(path: Path) -> pd.DataFrame:
 
     Raises:
         SecondsError: A column or a source is missing, a figure is no positive number, a kind is unknown, or a
-            detector stands there twice for one data set.
+            detector is there twice for one data set.
     """
     frame = read_csv(path, SecondsError, COLUMNS)
-    for name in NUMBERS:
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        _refuse(path, frame, ~((numbers > 0) & (numbers < float("inf"))), name, "a number above 0")
-        frame[name] = numbers
-    _refuse(path, frame, ~frame["kind"].isin(KINDS), "kind", f"one of {', '.join(KINDS)}")
-    _refuse(path, frame, frame["source"].str.strip() == "", "source", "a source for every figure")
-    twice = frame.duplicated(["detector", "dataset"])
-    _refuse(path, frame, twice, "detector", "each detector once for a data set")
+    numbers = frame[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
+    wrong_numbers = ~((numbers > 0) & (numbers < float("inf")))
+    rules = [
+        *((name, wrong_numbers[name], "a number above 0") for name in NUMBERS),
+        ("kind", ~frame["kind"].isin(KINDS), f"one of {', '.join(KINDS)}"),
+        ("source", frame["source"].str.strip() == "", "a source for every figure"),
+        ("detector", frame.duplicated(["detector", "dataset"]), "each detector once for a data set"),
+    ]
+    for column, wrong, needed in rules:
+        refuse(path, frame, wrong, column, needed, SecondsError)
+    frame[list(NUMBERS)] = numbers
     return frame.set_index(["detector", "dataset"])
 
 
 def run_costs(matrix: Matrix, seconds: pd.DataFrame, results: Path) -> dict[Run, RunCost]:
     """What each run of a scale costs.
 
-    A finished run costs what its record says, one of a detector that has finished runs on the data set what
-    those took on average; of the others the table of seconds is asked. Prediction and evaluation come on top,
-    a percent or two of the training.
+    The cost of a finished run is in its record. A run of a detector with finished runs on the data set costs
+    their average. The others are estimated from the table of seconds. Prediction and evaluation are not
+    counted; they add a percent or two of the training.
 
     Args:
         matrix: What there is to be run.
@@ -196,9 +199,3 @@ def _gigabytes(config: dict, row: pd.Series, test_images: int) -> float:
     per_image = (test.get("rcnn") or test).get("max_per_img", 100)
     detections = BYTES_PER_DETECTION * DETECTION_FILES * per_image * test_images
     return (weights * (1 + CHECKPOINTS * (1 + states)) + detections) / 1e9
-
-
-def _refuse(path: Path, frame: pd.DataFrame, wrong: pd.Series, column: str, needed: str) -> None:
-    if wrong.any():
-        line = wrong.idxmax()
-        raise SecondsError(f"{path}: line {line}, {column}: {frame[column][line]!r}; needs {needed}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def read_csv(path: Path, error: type[ValueError], columns: Iterable[str]) -> pd.DataFrame:
-    """Read a CSV file with every cell as the text that stands there.
+    """Read a CSV file with every cell as text.
 
     pandas' own reader fills a line that was cut short with empty cells, and takes the first column for an
     index if the first line is too long.
@@ -42,8 +42,29 @@ def read_csv(path: Path, error: type[ValueError], columns: Iterable[str]) -> pd.
         raise error(f"{path}: line 1: no column {', '.join(missing)}")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise error(f"{path}: line 1: column {', '.join(twice)} stands there twice")
+        raise error(f"{path}: line 1: column {', '.join(twice)} is there twice; keep one")
     for line, fields in zip(lines, rows, strict=True):
         if len(fields) != len(header):
             raise error(f"{path}: line {line}: has {len(fields)} fields, the header {len(header)}")
     return pd.DataFrame(rows, index=lines, columns=header, dtype=str)
+
+
+def refuse(
+    path: Path, frame: pd.DataFrame, wrong: pd.Series, column: str, needed: str, error: type[ValueError]
+) -> None:
+    """Raise an error about the first row that is wrong.
+
+    Args:
+        path: The file, for the message.
+        frame: From :func:`read_csv`.
+        wrong: Whether a row is wrong, bool, with the index of `frame`.
+        column: The column that is wrong.
+        needed: What was expected there.
+        error: What to raise.
+
+    Raises:
+        ValueError: Of the type `error`: a row is wrong. The message names file, line, column and cell.
+    """
+    if wrong.any():
+        line = wrong.idxmax()
+        raise error(f"{path}: line {line}, {column}: {frame[column][line]!r}; needs {needed}")

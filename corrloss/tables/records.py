@@ -160,7 +160,7 @@ def read_runs(path: Path) -> pd.DataFrame:
     twice = frame["run"].duplicated()
     if twice.any():
         line = twice.idxmax()
-        raise RecordError(f"{path}: line {line}, run: {frame['run'][line]} stands there twice")
+        raise RecordError(f"{path}: line {line}, run: {frame['run'][line]} is there twice; keep one")
     columns = {name: _checked(path, frame[name]) for name in frame}
     return pd.DataFrame(columns).reset_index(drop=True)
 
@@ -176,5 +176,6 @@ def _checked(path: Path, cells: pd.Series) -> pd.Series:
         line = wrong.idxmax()
         found = repr(cells[line]) if cells[line] else "nothing"
         kind = "text" if cells.name in TEXT else "a finite number"
-        raise RecordError(f"{path}: line {line}, {cells.name}: {found} stands where {kind} is needed")
+        where = f"{path}: line {line}, {cells.name}"
+        raise RecordError(f"{where}: expected {kind}, found {found}; collect the runs again")
     return cells.where(~empty) if cells.name in TEXT else numbers

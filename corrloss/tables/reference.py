@@ -9,7 +9,7 @@ import pandas as pd
 
 from corrloss.errors import CorrLossError
 from corrloss.plan.runs import BASELINE, Run, readable
-from corrloss.tables.csv_file import read_csv
+from corrloss.tables.csv_file import read_csv, refuse
 
 COLUMNS = (
     "table", "dataset", "split", "detector", "backbone", "schedule", "variant", "lambda", "metric", "value",
@@ -40,17 +40,22 @@ def load_reference(path: Path) -> pd.DataFrame:
             unknown, a figure has no source, a cell is half named, or two rows claim one cell.
     """
     frame = read_csv(path, ReferenceFileError, COLUMNS)
-    _refuse(path, frame, ~frame["source_kind"].isin(SOURCE_KINDS), "source_kind", SOURCE_KINDS)
-    _refuse(path, frame, ~frame["attribution"].isin(ATTRIBUTIONS), "attribution", ATTRIBUTIONS)
-    _refuse(path, frame, frame["source"].str.strip() == "", "source", "a source for every figure")
     cells = frame["run_detector"] != ""
-    _refuse(path, frame, cells & ~frame["run_data"].isin(DATA), "run_data", DATA)
-    _refuse(path, frame, cells & (frame["attribution"] == ""), "attribution", ATTRIBUTIONS[1:])
-    _refuse(path, frame, cells & ~_is_finite(frame["value"]), "value", "a number")
-    _refuse(path, frame, cells & ~_is_finite(frame["run_weight"]), "run_weight", "a number")
+    rules = [
+        ("source_kind", ~frame["source_kind"].isin(SOURCE_KINDS), _one_of(SOURCE_KINDS)),
+        ("attribution", ~frame["attribution"].isin(ATTRIBUTIONS), _one_of(ATTRIBUTIONS)),
+        ("source", frame["source"].str.strip() == "", "a source for every figure"),
+        ("run_data", cells & ~frame["run_data"].isin(DATA), _one_of(DATA)),
+        ("attribution", cells & (frame["attribution"] == ""), _one_of(ATTRIBUTIONS)),
+        ("value", cells & ~_is_finite(frame["value"]), "a number"),
+        ("run_weight", cells & ~_is_finite(frame["run_weight"]), "a number"),
+    ]
+    for column, wrong, needed in rules:
+        refuse(path, frame, wrong, column, needed, ReferenceFileError)
     weights = pd.to_numeric(frame["run_weight"].where(cells, "0"))
     mistaken = (weights > 0) == (frame["run_coefficient"] == BASELINE)
-    _refuse(path, frame, cells & mistaken, "run_weight", f"0 for {BASELINE}, more for a coefficient")
+    needed = f"0 for {BASELINE}, more for a coefficient"
+    refuse(path, frame, cells & mistaken, "run_weight", needed, ReferenceFileError)
     frame["run_weight"] = weights.astype(float)
     twice = cells & frame.duplicated([*CELL, "metric"])
     if twice.any():
@@ -74,7 +79,7 @@ def published(cells: Cells, data: str, run: Run, metric: str) -> pd.Series | Non
 
     Args:
         cells: From :func:`by_cell`.
-        data: Which data set the run's stands for, ``coco`` or ``cityscapes``.
+        data: What the run's data set represents, ``coco`` or ``cityscapes``.
         run: The run; seed and scale do not matter.
         metric: Name of the metric.
     """
@@ -82,11 +87,8 @@ def published(cells: Cells, data: str, run: Run, metric: str) -> pd.Series | Non
     return cells.get((data, run.detector, run.coefficient, run.weight, options, metric))
 
 
-def _refuse(path: Path, frame: pd.DataFrame, wrong: pd.Series, column: str, allowed: object) -> None:
-    if wrong.any():
-        line = wrong.idxmax()
-        needed = allowed if isinstance(allowed, str) else f"one of {', '.join(filter(None, allowed))}"
-        raise ReferenceFileError(f"{path}: line {line}, {column}: {frame[column][line]!r}; needs {needed}")
+def _one_of(names: tuple[str, ...]) -> str:
+    return f"one of {', '.join(filter(None, names))}"
 
 
 def _is_finite(column: pd.Series) -> pd.Series:

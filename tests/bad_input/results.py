@@ -259,11 +259,11 @@ RUNS_CASES = {
     "empty": (whole(""), "line 1: no column run"),
     "cut off": (cut, "line "),
     "a column that is missing": (text("coefficient", "coef"), "line 1: no column coefficient"),
-    "a column that stands twice": (text(",AP50,", ",AP,"), "line 1: column AP stands there twice"),
+    "a column that stands twice": (text(",AP50,", ",AP,"), "line 1: column AP is there twice"),
     "a weight in words": (text(",spearman,0.1,", ",spearman,much,"), "weight: 'much'"),
     "a run that stands twice": (
         text("mini_coco/retinanet/spearman_w0.1/seed0", RUN),
-        f"run: {RUN} stands there twice",
+        f"run: {RUN} is there twice",
     ),
 }
 

@@ -162,15 +162,15 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("AP50", "AP", "line 1: column AP stands there twice"),
+        ("AP50", "AP", "line 1: column AP is there twice"),
         ("coefficient", "coef", "line 1: no column coefficient"),
         (",ok,\n", "\n", "line 2: has 11 fields, the header 13"),
-        (",0123456789ab,ok", ",,ok", "line 2, config_hash: nothing stands where text is needed"),
-        ("31.4159265", "high", "line 2, AP: 'high' stands where a finite number is needed"),
-        ("31.4159265", "inf", "line 2, AP: 'inf' stands where a finite number is needed"),
-        (",0.2,", ",?,", "line 3, weight: '?' stands where a finite number is needed"),
-        (",0.2,", ",,", "line 3, weight: nothing stands where a finite number is needed"),
-        (LOSS.name, BASE.name, f"line 3, run: {BASE.name} stands there twice"),
+        (",0123456789ab,ok", ",,ok", "line 2, config_hash: expected text, found nothing"),
+        ("31.4159265", "high", "line 2, AP: expected a finite number, found 'high'"),
+        ("31.4159265", "inf", "line 2, AP: expected a finite number, found 'inf'"),
+        (",0.2,", ",?,", "line 3, weight: expected a finite number, found '?'"),
+        (",0.2,", ",,", "line 3, weight: expected a finite number, found nothing"),
+        (LOSS.name, BASE.name, f"line 3, run: {BASE.name} is there twice"),
         ("12.5", "long", "line 2, train_seconds: 'long'"),
     ],
 )
