@@ -65,8 +65,7 @@ def with_many_detections(
         backend: Tool that computes AP.
         points: The run's `average_precision`, which holds where no image and class has more than 100.
     """
-    image = positions(detections.image_id, ground_truth.image_ids)
-    category = positions(detections.category_id, ground_truth.category_ids)
+    image, category = _positions(ground_truth, detections)
     counts = np.bincount(image * len(ground_truth.category_ids) + category)
     if counts.max(initial=0) > MAX_DETECTIONS:
         points = average_precision(
@@ -103,7 +102,7 @@ def _stats_of_pycocotools(
 def _results_of_pycocotools(annotations: Any, ground_truth: GroundTruth, detections: Detections) -> Any:
     if len(detections):
         return annotations.loadRes(detections.entries(*_positions(ground_truth, detections)))
-    # loadRes looks at the first entry to learn what it holds; a run that detects nothing has none.
+    # loadRes infers the type of results from the first entry; a run that detects nothing has none.
     nothing = type(annotations)()
     nothing.dataset = annotations.dataset | {"annotations": []}
     nothing.createIndex()

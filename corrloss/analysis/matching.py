@@ -67,7 +67,7 @@ class Matches:
     annotation_ignored: np.ndarray
 
     def index(self, area: str, threshold: float) -> tuple[int, int]:
-        """Return where the size range and the threshold stand in the first two axes.
+        """Return the indices of the size range and the threshold in the first two axes.
 
         Raises:
             ValueError: they were not matched.
@@ -237,7 +237,7 @@ def _mask_iou(
     annotation: np.ndarray,
     group: np.ndarray,
 ) -> np.ndarray:
-    """Return the mask IoU of pairs, float64 (n,); pairs of one group (all with all) stand together."""
+    """Return the mask IoU of pairs, float64 (n,); pairs of one group (all with all) are adjacent."""
     from pycocotools import mask as coco_mask
 
     iou = np.zeros(len(group))
@@ -259,14 +259,14 @@ def _mask_iou(
 def _greedy(
     pairs: Pairs, group: np.ndarray, ignored: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray
 ) -> np.ndarray:
-    """Let detections choose by rank, the k-th of every group at once; int32 (T, m), pair's index or -1."""
+    """Match by rank, the k-th detection of every group at once; int32 (T, m), index of the pair or -1."""
     chosen = np.full((len(thresholds), len(group)), -1, dtype=np.int32)
     if len(pairs.row) == 0:
         return chosen
     lowest = np.minimum(thresholds, 1 - 1e-10)[:, None]
     rows, place = np.unique(pairs.row, return_inverse=True)
     turn = _rank_in_group(group[rows])
-    # Of the annotations that are free, the first in this order is the one that COCO takes.
+    # COCO matches the first free annotation in this order.
     preference = np.lexsort(
         (-pairs.annotation, -pairs.iou, ignored[pairs.annotation], pairs.row, turn[place])
     )

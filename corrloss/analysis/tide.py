@@ -1,4 +1,4 @@
-"""What kinds of error a run makes: oLRP and its parts, and TIDE's types."""
+"""Types of error of a run: oLRP and its parts, and TIDE's types."""
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def optimal_lrp(matches: Matches, ground_truth: GroundTruth, threshold: float = 
     true, counted = matches.is_true[at], ~matches.ignored[at]
     error = np.zeros(len(true))
     error[true] = (1 - matches.pairs.iou[matches.pair[at][true]]) / (1 - threshold)
-    # Rows stand by image and rank: a stable sort ranks ties as COCO's evaluation does.
+    # Rows are ordered by image and rank, so a stable sort ranks ties as COCO's evaluation does.
     order = np.lexsort((-matches.score, matches.category))
     order = order[counted[order]]
     regular = positions(ground_truth.category_id[~ground_truth.is_crowd], ground_truth.category_ids)
@@ -80,11 +80,11 @@ def tide_errors(ground_truth: GroundTruth, detections: Detections) -> dict[str, 
 
     Of Bolya et al., *TIDE* (ECCV 2020), as hotcoco computes it, at IoU 0.5 with background below 0.1: wrong
     class (Cls), poor box (Loc), both, duplicate (Dupe), background (Bkg), missed (Miss), and all false
-    positives (FP) or negatives (FN). Missed annotations are mended by taking them out, so a class of which
-    nothing at all was found gains nothing: its AP is 0 with and without them.
+    positives (FP) or negatives (FN). Missed annotations are corrected by removing them, so a class of which
+    nothing was found gains nothing: its AP is 0 with and without them.
 
     Returns:
-        The gain in AP50 if the errors of a type were mended, for each of `TIDE`.
+        The gain in AP50 if all errors of a type were corrected, for each of `TIDE`, in points.
     """
     evaluation = hotcoco_evaluation(ground_truth, detections)
     gains = evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)["delta_ap"]

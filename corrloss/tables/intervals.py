@@ -14,7 +14,7 @@ Intervals = Callable[[list[Run], str], Interval | None]
 
 
 def stored_intervals(results: Path) -> Intervals:
-    """A function from the runs of one variant and a headline metric to the interval of their delta.
+    """Return a function from the runs of one variant and a headline metric to the interval of their delta.
 
     The runs are compared with their baselines seed by seed, on the same resamples of the images.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a table is made from runs.csv without it, and mmengine's Co
 
 IDENTITY = ["run", "scale", "dataset", "detector", "coefficient", "weight", "seed"]
 TAIL = ["train_seconds", "config_hash"]
-NOTES = ["status", "environment"]  # at the end, and absent from a runs.csv of an older version
+NOTES = ["status", "environment"]  # last columns; absent from a runs.csv of an older version
 TEXT = {"run", "scale", "dataset", "detector", "coefficient", "config_hash", *OPTION_NAMES, *NOTES} - {
     "strength"
 }
