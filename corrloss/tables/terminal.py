@@ -12,6 +12,7 @@ from rich.table import Table as Grid
 
 from corrloss.plan.runs import BASELINE, OPTION_NAMES
 from corrloss.plan.table_files import Table
+from corrloss.tables.build import MANY
 from corrloss.tables.notes import table_notes
 from corrloss.tables.render import for_people
 
@@ -25,7 +26,7 @@ LEFT_OUT = (
 )  # fmt: skip
 LEFT = ("detector", "loss", "verdict")  # aligned to the left
 # Dropped in this order where the line is too short for all columns.
-GIVE_WAY = ("paper AP", INTERVAL, "verdict")
+GIVE_WAY = ("paper AP", "paper delta", INTERVAL, "verdict")
 
 
 def to_text(frame: pd.DataFrame, plan: Table, width: int = WIDTH) -> str:
@@ -56,7 +57,7 @@ def _loss(row: pd.Series) -> str:
 def _heading(name: str) -> str:
     for prefix in ("delta", "paper", "mask"):
         name = name.replace(f"{prefix}_", f"{prefix} ")
-    return name
+    return name.replace(MANY, MANY.replace("_", " "))
 
 
 def _fitted(shown: pd.DataFrame, width: int) -> str:
