@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from corrloss.plan.table_files import Experiments, load_table
+from corrloss.plan.experiments import Experiments
+from corrloss.plan.table_files import load_table
 from corrloss.tables.build import ONE_PAIR as ONE
 from corrloss.tables.build import build_table, columns
 from corrloss.tables.records import runs_frame
