@@ -38,16 +38,16 @@ def build_table(
     Args:
         table: The table.
         runs: ``runs.csv``; runs that it lacks leave their cells empty and are named in ``incomplete``.
-        reference: From :func:`corrloss.tables.reference.load_reference`.
-        interval: From :func:`corrloss.tables.intervals.stored_intervals`.
+        reference: From `corrloss.tables.reference.load_reference`.
+        interval: From `corrloss.tables.intervals.stored_intervals`.
 
     Returns:
         ``detector, coefficient, weight``, options of the loss, the table's metrics (points, mean over
         seeds), ``delta_<headline>`` (mean over seeds of the difference to the baseline of the same
         seed). Of the last headline: the 95% interval of that delta ``ci_low, ci_high``, its standard errors
         ``se_images`` and, from two seeds on, ``se_seeds``, ``p_value`` and ``p_holm`` (adjusted for all rows
-        of the table), what the interval is over, ``interval_over`` (:data:`ONE_PAIR` or
-        :data:`SEVERAL_PAIRS`), ``n_images`` and ``n_seeds``; the published ``paper_AP, paper_delta,
+        of the table), what the interval is over, ``interval_over`` (`ONE_PAIR` or
+        `SEVERAL_PAIRS`), ``n_images`` and ``n_seeds``; the published ``paper_AP, paper_delta,
         paper_source`` (empty where unknown); ``difference`` and ``verdict`` of the comparison with them,
         which figure is ``compared`` (``delta_AP`` or ``AP``), and ``tolerance_low, tolerance_high``, between
         which the published figure would agree. Then, where any row has an entry: ``incomplete`` (runs that

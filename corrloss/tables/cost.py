@@ -90,7 +90,7 @@ def run_costs(matrix: Matrix, seconds: pd.DataFrame, results: Path) -> dict[Run,
 
     Args:
         matrix: What there is to be run.
-        seconds: From :func:`load_seconds`; it holds for the recipes of scale ``paper``.
+        seconds: From `load_seconds`; it holds for the recipes of scale ``paper``.
         results: Folder of all results.
 
     Raises:
@@ -111,7 +111,7 @@ def cost_table(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> pd.DataF
 
     Args:
         matrix: What there is to be run.
-        costs: From :func:`run_costs`.
+        costs: From `run_costs`.
         gpus: GPUs that train at the same time (cores, where the scale trains on none).
 
     Returns:

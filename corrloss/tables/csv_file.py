@@ -56,7 +56,7 @@ def refuse(
 
     Args:
         path: The file, for the message.
-        frame: From :func:`read_csv`.
+        frame: From `read_csv`.
         wrong: Whether a row is wrong, bool, with the index of `frame`.
         column: The column that is wrong.
         needed: What was expected there.

@@ -14,7 +14,7 @@ def table_notes(frame: pd.DataFrame) -> list[str]:
     """Return the sentences that belong below a table.
 
     Args:
-        frame: From :func:`corrloss.tables.build.build_table` or :func:`corrloss.tables.show.read_table`.
+        frame: From `corrloss.tables.build.build_table` or `corrloss.tables.show.read_table`.
     """
     return [*_of_intervals(frame), *_of_columns(frame), *_of_runs(frame)]
 

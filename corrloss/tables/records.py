@@ -75,10 +75,10 @@ def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
     """One row a run: identity, options of the loss, metrics in points (0-100), seconds, hash, notes.
 
     The notes are ``status``, ``ok`` or ``failed: <reason>``, and ``environment``, what a result may depend
-    on besides its config, from :func:`surroundings_text`.
+    on besides its config, from `surroundings_text`.
 
     Args:
-        records: Runs with what :func:`read_record` returned, in the order of the rows.
+        records: Runs with what `read_record` returned, in the order of the rows.
     """
     rows = [
         {

@@ -68,7 +68,7 @@ def by_cell(reference: pd.DataFrame) -> Cells:
     """The rows that belong to a cell of a table, by what names it.
 
     Args:
-        reference: From :func:`load_reference`.
+        reference: From `load_reference`.
     """
     own = reference[reference["run_detector"] != ""]
     return {tuple(row[name] for name in (*CELL, "metric")): row for _, row in own.iterrows()}
@@ -78,7 +78,7 @@ def published(cells: Cells, data: str, run: Run, metric: str) -> pd.Series | Non
     """The reference row of one run and metric, or None where nothing is published.
 
     Args:
-        cells: From :func:`by_cell`.
+        cells: From `by_cell`.
         data: What the run's data set represents, ``coco`` or ``cityscapes``.
         run: The run; seed and scale do not matter.
         metric: Name of the metric.

@@ -32,7 +32,7 @@ def to_markdown(frame: pd.DataFrame, plan: Table, scale: str) -> str:
     """The table with its heading, its question and the notes a reader must know.
 
     Args:
-        frame: From :func:`corrloss.tables.build.build_table`.
+        frame: From `corrloss.tables.build.build_table`.
         plan: The table's own file.
         scale: Name of the scale; below ``paper`` a warning says that the figures are no evidence.
     """
@@ -52,7 +52,7 @@ def to_latex(frame: pd.DataFrame, plan: Table, scale: str) -> str:
     """The table as a LaTeX ``tabular`` for the package booktabs; heading, question and notes as comments.
 
     Args:
-        frame: From :func:`corrloss.tables.build.build_table`.
+        frame: From `corrloss.tables.build.build_table`.
         plan: The table's own file.
         scale: Name of the scale.
     """
@@ -73,7 +73,7 @@ def for_people(frame: pd.DataFrame) -> pd.DataFrame:
     left out, and so are errors and p-values where no row has several seeds, and a verdict that no row has.
 
     Args:
-        frame: From :func:`corrloss.tables.build.build_table` or :func:`corrloss.tables.show.read_table`.
+        frame: From `corrloss.tables.build.build_table` or `corrloss.tables.show.read_table`.
     """
     text = as_text(frame)
     over = text["interval_over"] if "interval_over" in text else pd.Series("", index=text.index)

@@ -33,7 +33,7 @@ def to_text(frame: pd.DataFrame, plan: Table, width: int = WIDTH) -> str:
     """One table with its heading and question; a column's heading breaks at its words where it must.
 
     Args:
-        frame: From :func:`corrloss.tables.show.read_table` or :func:`corrloss.tables.build.build_table`.
+        frame: From `corrloss.tables.show.read_table` or `corrloss.tables.build.build_table`.
         plan: The table's own file.
         width: Characters of a line.
     """
