@@ -260,7 +260,10 @@ RUNS_CASES = {
     "cut off": (cut, "line "),
     "a column that is missing": (text("coefficient", "coef"), "line 1: no column coefficient"),
     "a column that stands twice": (text(",AP50,", ",AP,"), "line 1: column AP is there twice"),
-    "a weight in words": (text(",spearman,0.1,", ",spearman,much,"), "weight: 'much'"),
+    "a weight in words": (
+        text(",spearman,0.1,", ",spearman,much,"),
+        "weight: expected a finite number, found 'much'",
+    ),
     "a run that stands twice": (
         text("mini_coco/retinanet/spearman_w0.1/seed0", RUN),
         f"run: {RUN} is there twice",

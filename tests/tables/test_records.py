@@ -171,7 +171,7 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
         (",0.2,", ",?,", "line 3, weight: expected a finite number, found '?'"),
         (",0.2,", ",,", "line 3, weight: expected a finite number, found nothing"),
         (LOSS.name, BASE.name, f"line 3, run: {BASE.name} is there twice"),
-        ("12.5", "long", "line 2, train_seconds: 'long'"),
+        ("12.5", "long", "line 2, train_seconds: expected a finite number, found 'long'"),
     ],
 )
 def test_a_broken_runs_csv_is_refused_with_line_and_column(tmp_path, old, new, said):

@@ -110,7 +110,7 @@ def test_failed_and_mixed_runs_are_told_below_the_table():
 def test_the_question_is_below_the_heading_and_the_notes_below_the_table():
     lines = text_of(finished("nms_free"), question="Does it help? " * 10).splitlines()
     assert lines[0] == "T" and lines[1].startswith("Does it help?") and max(map(len, lines)) <= 100
-    assert lines[-1].startswith("Rows of one detector share its baseline")
+    assert any(line.startswith("Rows of one detector share its baseline") for line in lines[-3:])
 
 
 def test_several_seeds_are_counted():
