@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from corrloss.analysis.ap import OF_MANY_DETECTIONS, average_precision, with_many_detections
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "analysis"))
 from synthetic_coco import make_dataset, make_detections, write

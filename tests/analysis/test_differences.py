@@ -9,7 +9,7 @@ from corrloss.analysis.differences import holm, paired_difference
 from corrloss.analysis.matching import match
 from corrloss.analysis.replicates import Replicates, ReplicatesError
 from corrloss.analysis.weighted_ap import weighted_ap
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 
 def run_of(estimate, values, n_images=50, seed=0, images="a", n_holding=50):

@@ -10,7 +10,7 @@ from corrloss.analysis.replicates import (
     count_holding,
     hash_images,
 )
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 
 def load(folder, dataset, entries, iou_type="bbox"):

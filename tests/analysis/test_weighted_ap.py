@@ -8,7 +8,7 @@ from corrloss.analysis.ap import average_precision
 from corrloss.analysis.matching import match
 from corrloss.analysis.replicates import resample
 from corrloss.analysis.weighted_ap import METRICS, weighted_ap
-from corrloss.coco.reading import load_detections, load_ground_truth
+from corrloss.coco import load_detections, load_ground_truth
 
 
 def load(folder, dataset, entries, iou_type="bbox"):
