@@ -13,7 +13,7 @@ from pathlib import Path
 from corrloss.analysis.ap import OF_MANY_DETECTIONS, average_precision, with_many_detections
 from corrloss.coco import load_detections, load_ground_truth
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "analysis"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from synthetic_coco import make_dataset, make_detections, write
 
 
