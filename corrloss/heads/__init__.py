@@ -3,15 +3,19 @@
 from mmdet.registry import MODELS
 
 import corrloss.ranking.register  # noqa: F401 -- registers the ranking losses
-from corrloss.heads.alrp_retinanet import CorrelationALRPRetinaHead
 from corrloss.heads.any_head import WithCorrelationLoss
-from corrloss.heads.ap_loss_retinanet import CorrelationAPLossRetinaHead
 from corrloss.heads.atss import CorrelationATSSHead, CorrelationATSSHeadNoAux
 from corrloss.heads.foveabox import CorrelationFoveaHead
 from corrloss.heads.gfl import CorrelationGFLHead
 from corrloss.heads.paa import CorrelationPAAHead, CorrelationPAAHeadNoAux
-from corrloss.heads.quality_focal import CorrelationQFLATSSHead, CorrelationQFLPAAHead
-from corrloss.heads.rank_sort import CorrelationRankSortATSSHead, CorrelationRankSortPAAHead
+from corrloss.heads.ranking_heads import (
+    CorrelationALRPRetinaHead,
+    CorrelationAPLossRetinaHead,
+    CorrelationQFLATSSHead,
+    CorrelationQFLPAAHead,
+    CorrelationRankSortATSSHead,
+    CorrelationRankSortPAAHead,
+)
 from corrloss.heads.retinanet import CorrelationRetinaHead
 from corrloss.heads.sparse_rcnn import CorrelationDIIHead
 from corrloss.heads.vfnet import CorrelationVFNetHead

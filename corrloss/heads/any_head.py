@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from functools import partial
 
-import torch
-from mmdet.models.dense_heads import (
-    AnchorHead,
-    AutoAssignHead,
-    DETRHead,
-    FreeAnchorRetinaHead,
-    FSAFHead,
-    YOLOFHead,
-)
+from mmdet.models import dense_heads, losses
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
-from mmdet.models.losses import (
-    BoundedIoULoss,
-    CIoULoss,
-    DIoULoss,
-    EIoULoss,
-    GIoULoss,
-    IoULoss,
-    SIoULoss,
-)
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from corrloss.heads.detr import QueryCorrelationMixin
 from corrloss.heads.mixin import DecodedBoxMixin, PositivesCollector
-from corrloss.heads.observe import LossCall
+from corrloss.heads.observe import LossCall, add_loss
 from corrloss.heads.positives import PositivesError
 from corrloss.heads.retinanet import AnchorCorrelationMixin
 from corrloss.heads.roi import RoICorrelationMixin
 
 #: Losses that are functions of two boxes: the arguments of such a ``loss_bbox`` are decoded boxes.
-BOX_LOSSES = (BoundedIoULoss, CIoULoss, DIoULoss, EIoULoss, GIoULoss, IoULoss, SIoULoss)
+BOX_LOSSES = (
+    losses.BoundedIoULoss, losses.CIoULoss, losses.DIoULoss, losses.EIoULoss, losses.GIoULoss, losses.IoULoss,
+    losses.SIoULoss,
+)  # fmt: skip
 
 
 class ObservedMixin(DecodedBoxMixin):
@@ -53,9 +38,7 @@ class ObservedMixin(DecodedBoxMixin):
             PositivesError: A loss is missing or does not take decoded boxes, the activation is unknown, or
                 the scope is not ``"batch"``.
         """
-        self.classification_losses = tuple(
-            name for name, _ in self.named_children() if name.endswith("loss_cls")
-        )
+        self.classification_losses = tuple(n for n, _ in self.named_children() if n.endswith("loss_cls"))
         for name in ("loss_cls", "loss_bbox"):
             if not isinstance(getattr(self, name, None), nn.Module):
                 raise PositivesError(self, f"has no loss module called {name!r}")
@@ -97,13 +80,17 @@ def _kind(value: object) -> str:
 
 
 #: The mixin that finds the positives of a head, by the base class of the head.
-FAMILIES = {BBoxHead: RoICorrelationMixin, DETRHead: QueryCorrelationMixin, BaseDenseHead: ObservedMixin}
+FAMILIES = {
+    BBoxHead: RoICorrelationMixin,
+    dense_heads.DETRHead: QueryCorrelationMixin,
+    BaseDenseHead: ObservedMixin,
+}
 #: Heads whose loss calls do not show what they are trained on.
 UNSUPPORTED = {
-    AutoAssignHead: "weights all points of a box instead of matching positives",
-    FreeAnchorRetinaHead: "weights a bag of anchors for each box instead of matching positives",
-    FSAFHead: "selects among its positives after their losses are computed",
-    YOLOFHead: "calls its box loss with other anchors than its positives",
+    dense_heads.AutoAssignHead: "weights all points of a box instead of matching positives",
+    dense_heads.FreeAnchorRetinaHead: "weights a bag of anchors for each box instead of matching positives",
+    dense_heads.FSAFHead: "selects among its positives after their losses are computed",
+    dense_heads.YOLOFHead: "calls its box loss with other anchors than its positives",
 }
 #: Methods that an adapter of a class relies on; a subclass that overrides one needs an adapter of its own.
 LOSS_METHODS = ("loss", "loss_by_feat", "loss_by_feat_single", "OHEMloss_by_feat_single", "loss_and_target")
@@ -130,8 +117,8 @@ class WithCorrelationLoss:
             **settings: The head's own arguments.
 
         Raises:
-            PositivesError: The head's positives cannot be determined. Also raised by the second training
-                step, if the detector computed no Correlation Loss in the first.
+            PositivesError: The head's positives cannot be determined. Also raised in the backward pass of a
+                training step, see `corrloss.heads.observe.add_loss`.
         """
         if MODELS.get(f"Correlation{head}"):
             return MODELS.build(dict(type=f"Correlation{head}", loss_corr=loss_corr, **settings))
@@ -140,11 +127,9 @@ class WithCorrelationLoss:
             # The class is changed after construction, as torch's parametrizations do: some constructors check
             # for their exact class (DETRHead).
             built.__class__ = _with_loss(type(built))
-            built.loss_corr = MODELS.build(loss_corr)
+            add_loss(built, loss_corr)
             if hasattr(built, "check_fit"):
                 built.check_fit()
-            built.register_forward_pre_hook(_check_last_step)
-            built.loss_corr.register_forward_pre_hook(partial(_note_loss, built))
         return built
 
 
@@ -160,7 +145,9 @@ def _mixin_for(kind: type) -> type:
         if issubclass(kind, unsupported):
             raise PositivesError(kind.__name__, reason)
     for base in kind.__mro__[1:]:
-        adapter = AnchorCorrelationMixin if base is AnchorHead else MODELS.get(f"Correlation{base.__name__}")
+        adapter = MODELS.get(f"Correlation{base.__name__}")
+        if base is dense_heads.AnchorHead:
+            adapter = AnchorCorrelationMixin
         if adapter and all(getattr(kind, name, None) is getattr(base, name, None) for name in LOSS_METHODS):
             return adapter
     for family, mixin in FAMILIES.items():
@@ -172,28 +159,10 @@ def _mixin_for(kind: type) -> type:
 
 def _reduce(head: nn.Module) -> tuple:
     """How a head of a class made at run time is pickled and copied: its plain class and its attributes."""
-    plain = type(head).__bases__[1]
-    return _unpickled, (plain,), head.__dict__
+    return _unpickled, (type(head).__bases__[1],), head.__dict__
 
 
 def _unpickled(plain: type) -> nn.Module:
     """A head without attributes, which pickle and copy fill."""
     kind = _with_loss(plain)
     return kind.__new__(kind)
-
-
-def _check_last_step(head: nn.Module, _args: tuple) -> None:
-    """Forward pre-hook of a head: raise if the last training step computed no Correlation Loss."""
-    if not head.training or not torch.is_grad_enabled():
-        return
-    if getattr(head, "_loss_is_due", False):
-        raise PositivesError(
-            head,
-            "its detector did not compute loss_corr in the last training step, so it bypasses the head",
-        )
-    head._loss_is_due = True
-
-
-def _note_loss(head: nn.Module, _loss: nn.Module, _args: tuple) -> None:
-    """Forward pre-hook of a head's Correlation Loss."""
-    head._loss_is_due = False

@@ -8,6 +8,7 @@ from torch import Tensor
 from corrloss.heads.auxiliary import NoAuxiliaryMixin
 from corrloss.heads.mixin import DecodedBoxMixin
 from corrloss.heads.observe import LossCall, observed_losses
+from corrloss.heads.positives import check_option
 
 NORMALISERS = ("mmdet", "released")
 
@@ -30,11 +31,7 @@ class CorrelationATSSHead(DecodedBoxMixin, ATSSHead):
 
     def __init__(self, *args, normaliser: str = "mmdet", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if normaliser not in NORMALISERS:
-            raise ValueError(
-                f"{type(self).__name__}: normaliser must be one of {', '.join(NORMALISERS)}, "
-                f"got {normaliser!r}"
-            )
+        check_option(self, "normaliser", normaliser, NORMALISERS)
         self.normaliser = normaliser
 
     def _detector_losses(self, cls_scores: list[Tensor], *args, **kwargs) -> dict:

@@ -80,7 +80,9 @@ class DeferredLossMixin(ABC):
         if "loss_bbox" in computed:
             # The recorded losses are zeros that depend on all predictions: the parameters of a level without
             # positives still get a gradient, which distributed training requires.
-            computed["loss_bbox"] = computed["loss_bbox"] + total(losses["loss_bbox"])
+            recorded = losses["loss_bbox"]  # one tensor, or one for each level
+            zero = recorded if isinstance(recorded, Tensor) else sum(recorded)
+            computed["loss_bbox"] = computed["loss_bbox"] + zero
         return {name: loss for name, loss in losses.items() if name not in self.deferred} | computed
 
     @abstractmethod
@@ -110,9 +112,7 @@ class _RecordingLoss(nn.Module):
 
     def __init__(self, name: str, loss: nn.Module, calls: list[LossCall]) -> None:
         super().__init__()
-        self.name = name
-        self.loss = loss
-        self.calls = calls
+        self.name, self.loss, self.calls = name, loss, calls
 
     def forward(
         self, pred: Tensor, target: Tensor, weight=None, avg_factor=None, reduction_override=None
@@ -125,11 +125,7 @@ class _RecordingLoss(nn.Module):
 
 @contextmanager
 def deferred_losses(head: nn.Module, names: Sequence[str]) -> Iterator[list[LossCall]]:
-    """Record the calls of the losses called ``names`` of ``head`` instead of computing them.
-
-    Yields:
-        The list of calls, extended while the block runs.
-    """
+    """Record the calls of the losses called ``names`` of ``head`` instead of computing them, in a list."""
     calls: list[LossCall] = []
     with ExitStack() as stack:
         for name in names:
@@ -144,7 +140,7 @@ def collect_predictions(calls: list[LossCall], head: nn.Module) -> Predictions:
     Args:
         calls: Of ``loss_cls``, with all predictions, and possibly of ``loss_bbox``, with all predictions or
             the positives.
-        head: The head, with the attribute ``num_classes``.
+        head: The head.
 
     Raises:
         PositivesError: The number of boxes is neither that of the predictions nor that of the positives.
@@ -154,8 +150,9 @@ def collect_predictions(calls: list[LossCall], head: nn.Module) -> Predictions:
     logits = torch.cat([call.pred for call in classified])
     labels = torch.cat([call.target for call in classified])
     index = positive_index(labels, head.num_classes)
-    boxes = torch.cat([logits.new_zeros(0, 4), *(call.pred for call in box_calls)])
-    targets = torch.cat([logits.new_zeros(0, 4), *(call.target for call in box_calls)])
+    none = logits.new_zeros(0, 4)
+    boxes = torch.cat([none, *(call.pred for call in box_calls)])
+    targets = torch.cat([none, *(call.target for call in box_calls)])
     if box_calls and len(boxes) == len(labels):
         boxes, targets = boxes[index], targets[index]
     if box_calls and len(boxes) != len(index):
@@ -166,8 +163,3 @@ def collect_predictions(calls: list[LossCall], head: nn.Module) -> Predictions:
         )
     weights = torch.cat([call.weight for call in classified])
     return Predictions(logits, labels, weights, index, boxes, targets, classified[0].avg_factor)
-
-
-def total(losses: Tensor | list[Tensor]) -> Tensor:
-    """Sum of a loss that a head returns as one tensor or as one per level."""
-    return losses if isinstance(losses, Tensor) else sum(losses)

@@ -6,14 +6,7 @@ from mmdet.models.dense_heads import DETRHead
 from torch import Tensor
 
 from corrloss.heads.observe import observed_losses
-from corrloss.heads.positives import (
-    PositivesError,
-    aligned_ious,
-    batch_index,
-    for_ious,
-    matched_scores,
-    query_groups,
-)
+from corrloss.heads.positives import PositivesError, query_loss
 
 
 class QueryCorrelationMixin:
@@ -46,16 +39,10 @@ class QueryCorrelationMixin:
             self._matched = None
         for layer in range(layers):  # calls for encoder proposals or denoising may follow
             classified, boxes = calls[2 * layer : 2 * layer + 2]
-            queries = len(classified.pred) // images
-            index = batch_index(matched[layer * images : (layer + 1) * images], queries)
-            target = classified.target
-            labels = (target[0] if isinstance(target, tuple) else target)[index]
+            labels = classified.target[0] if isinstance(classified.target, tuple) else classified.target
+            of_layer = matched[layer * images : (layer + 1) * images]
             name = "loss_corr" if layer == layers - 1 else f"d{layer}.loss_corr"
-            losses[name] = self.loss_corr(
-                matched_scores(classified.pred, index, labels, self.loss_cls.use_sigmoid),
-                aligned_ious(for_ious(boxes.pred, self.loss_corr)[index], boxes.target[index]),
-                **query_groups(self.loss_corr.scope, index, queries),
-            )
+            losses[name] = query_loss(self, classified.pred, boxes.pred, labels, boxes.target, of_layer)
         return losses
 
     def _get_targets_single(self, *args, **kwargs) -> tuple:

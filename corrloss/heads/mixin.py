@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmdet.registry import MODELS
 from torch import Tensor
 
-from corrloss.heads.observe import LossCall, observed_losses
+from corrloss.heads.observe import LossCall, add_loss, observed_losses
 from corrloss.heads.positives import (
     PositivesError,
     aligned_ious,
@@ -33,7 +32,7 @@ class CorrelationMixin:
 
     def __init__(self, *args, loss_corr: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.loss_corr = None if loss_corr is None else MODELS.build(loss_corr)
+        add_loss(self, loss_corr)
 
     def loss_by_feat(self, cls_scores: list[Tensor], *args, **kwargs) -> dict:
         """The detector's losses, and ``loss_corr`` over its positives; arguments as in mmdet."""
@@ -59,9 +58,8 @@ class CorrelationMixin:
 
     def _collector(self, cls_scores: Sequence[Tensor]) -> PositivesCollector:
         sizes = [score[0].numel() // self.cls_out_channels for score in cls_scores]
-        return PositivesCollector(
-            self.use_sigmoid_cls, sizes, len(cls_scores[0]), self.level_major, type(self).__name__
-        )
+        name = type(self).__name__
+        return PositivesCollector(self.use_sigmoid_cls, sizes, len(cls_scores[0]), self.level_major, name)
 
 
 class PositivesCollector:
@@ -76,18 +74,11 @@ class PositivesCollector:
     """
 
     def __init__(
-        self,
-        use_sigmoid: bool | None,
-        sizes: list[int],
-        num_images: int,
-        level_major: bool,
+        self, use_sigmoid: bool | None, sizes: list[int], num_images: int, level_major: bool,
         head: str = "the head",
-    ) -> None:
-        self.use_sigmoid = use_sigmoid
-        self.sizes = sizes
-        self.num_images = num_images
-        self.level_major = level_major
-        self.head = head
+    ) -> None:  # fmt: skip
+        self.use_sigmoid, self.head = use_sigmoid, head
+        self.sizes, self.num_images, self.level_major = sizes, num_images, level_major
         self._n_predictions = 0
         self._parts: list[tuple[Tensor, ...]] = []
 
@@ -105,13 +96,10 @@ class PositivesCollector:
         self._n_predictions += len(labels)
 
     def positives(self, scope: str) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-        """All positives added so far.
+        """The arguments of `CorrelationMixin.correlation_loss` for all positives added so far.
 
         Args:
             scope: ``scope`` of the loss: ``"batch"``, ``"level"`` or ``"image"``.
-
-        Returns:
-            The arguments of `CorrelationMixin.correlation_loss`.
 
         Raises:
             PositivesError: The parts do not add up to the head's predictions, so that the level and the image
@@ -141,11 +129,9 @@ class DecodedBoxMixin(CorrelationMixin):
 
     classification_losses = ("loss_cls",)
 
-    def _losses_with_positives(
-        self, collector: PositivesCollector, cls_scores: list[Tensor], *args, **kwargs
-    ) -> dict:
+    def _losses_with_positives(self, collector: PositivesCollector, *args, **kwargs) -> dict:
         with observed_losses(self, (*self.classification_losses, "loss_bbox")) as calls:
-            losses = self._detector_losses(cls_scores, *args, **kwargs)
+            losses = self._detector_losses(*args, **kwargs)
         self._add_positives(calls, collector)
         return losses
 
@@ -153,7 +139,9 @@ class DecodedBoxMixin(CorrelationMixin):
         for call, following in zip(calls, [*calls[1:], None], strict=True):
             if call.name in self.classification_losses:
                 logits, labels = self._logits_and_labels(call)
-                boxes, targets = self._boxes_from(following, logits)
+                boxes = targets = logits.new_zeros(0, 4)
+                if following is not None and following.name == "loss_bbox":
+                    boxes, targets = for_ious(following.pred, self.loss_corr), following.target
                 collector.add(logits, labels, *self._matched(labels, boxes, targets))
 
     def _matched(self, labels: Tensor, boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -171,11 +159,6 @@ class DecodedBoxMixin(CorrelationMixin):
     def _logits_and_labels(self, call: LossCall) -> tuple[Tensor, Tensor]:
         return call.pred, call.target[0] if isinstance(call.target, tuple) else call.target
 
-    def _boxes_from(self, call: LossCall | None, like: Tensor) -> tuple[Tensor, Tensor]:
-        if call is not None and call.name == "loss_bbox":
-            return for_ious(call.pred, self.loss_corr), call.target
-        return like.new_zeros(0, 4), like.new_zeros(0, 4)
-
     def ious_of(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """IoUs of the arguments of ``loss_bbox``: shapes (n, 4) and (n, 4) to (n,)."""
         return aligned_ious(boxes, targets)
@@ -190,12 +173,10 @@ class EncodedBoxMixin(CorrelationMixin):
 
     _open_collector: PositivesCollector | None = None
 
-    def _losses_with_positives(
-        self, collector: PositivesCollector, cls_scores: list[Tensor], *args, **kwargs
-    ) -> dict:
+    def _losses_with_positives(self, collector: PositivesCollector, *args, **kwargs) -> dict:
         self._open_collector = collector
         try:
-            return self._detector_losses(cls_scores, *args, **kwargs)
+            return self._detector_losses(*args, **kwargs)
         finally:
             self._open_collector = None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from corrloss.errors import CorrLossError
 
@@ -25,25 +26,21 @@ class PositivesError(CorrLossError):
         super().__init__(f"{name}: {reason}; {WAY_OUT}")
 
 
+def check_option(head: object, name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{type(head).__name__}: {name} must be one of {', '.join(choices)}, got {value!r}")
+
+
 def for_ious(boxes: Tensor, loss_corr: CorrelationLoss) -> Tensor:
     """Predicted boxes for the IoUs, detached where the loss sends no gradient to the regressor."""
     return boxes.detach() if loss_corr.gradient_to == "classifier" else boxes
 
 
-def batch_index(of_images: list[Tensor], size: int) -> Tensor:
-    """Positions in the batch, int64 (n,), from those within each image of ``size`` predictions."""
-    return torch.cat([index + size * image for image, index in enumerate(of_images)])
-
-
 def aligned_ious(boxes: Tensor, targets: Tensor) -> Tensor:
-    """IoU of each box with the target of the same row, clamped to [1e-6, 1].
+    """IoU of each box with the target of the same row, (n,), clamped to [1e-6, 1]; differentiable in both.
 
-    Args:
-        boxes: Decoded boxes ``x1, y1, x2, y2``, shape (n, 4), in any unit of length.
-        targets: Ground-truth boxes in the same unit, shape (n, 4).
-
-    Returns:
-        Tensor of shape (n,), differentiable in both arguments.
+    Both are ``x1, y1, x2, y2`` of shape (n, 4), in the same unit.
     """
     # Not mmdet's bbox_overlaps: it copies a constant from the host, which synchronises with the GPU.
     boxes, targets = boxes.float(), targets.float()
@@ -53,27 +50,23 @@ def aligned_ious(boxes: Tensor, targets: Tensor) -> Tensor:
     return (shared / union.clamp(min=MIN_IOU)).clamp(min=MIN_IOU)
 
 
-def _areas(sides: Tensor) -> Tensor:
-    width, height = sides.unbind(1)
-    return width * height
-
-
 def on_host(tensor: Tensor) -> bool:
     """Whether values can be read without a synchronisation."""
     return tensor.device.type == "cpu"
 
 
+def _areas(sides: Tensor) -> Tensor:
+    return sides[:, 0] * sides[:, 1]
+
+
 def positive_index(labels: Tensor, num_classes: int, count: int | None = None) -> Tensor:
-    """Positions of the foreground labels (``0 <= label < num_classes``).
+    """Positions of the foreground labels (``0 <= label < num_classes``), int64 (n,), ascending.
 
     Args:
         labels: int64, shape (m,).
         num_classes: Foreground classes.
         count: Expected number of positives, where it is known. On a GPU this avoids a synchronisation, and a
             wrong count raises a device-side assertion. On the CPU the caller compares the lengths.
-
-    Returns:
-        int64, shape (n,), ascending.
     """
     if on_host(labels):  # NumPy takes a fifth of the time for so few numbers
         values = labels.numpy()
@@ -86,7 +79,7 @@ def positive_index(labels: Tensor, num_classes: int, count: int | None = None) -
 
 
 def matched_scores(logits: Tensor, index: Tensor, labels: Tensor, use_sigmoid: bool | None) -> Tensor:
-    """Probability of the matched class of some rows, as the head itself turns logits into scores.
+    """Probability of the matched class of some rows, (n,) in [0, 1], as the head turns logits into scores.
 
     Args:
         logits: Classification logits, shape (m, classes) with sigmoid, (m, classes + 1) with softmax.
@@ -94,9 +87,6 @@ def matched_scores(logits: Tensor, index: Tensor, labels: Tensor, use_sigmoid: b
         labels: Their matched classes, int64, shape (n,).
         use_sigmoid: True for independent classes, False for softmax with a background class; None where
             ``logits`` are probabilities already.
-
-    Returns:
-        Tensor of shape (n,) in [0, 1].
     """
     if use_sigmoid is False:
         return logits[index].softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
@@ -104,16 +94,34 @@ def matched_scores(logits: Tensor, index: Tensor, labels: Tensor, use_sigmoid: b
     return scores.sigmoid() if use_sigmoid else scores
 
 
-def query_groups(scope: str, index: Tensor, size: int) -> dict[str, Tensor]:
-    """Groups for a loss of this scope over queries or proposals: ``size`` an image, all of one level."""
-    if scope == "batch":
-        return {}
-    image = torch.div(index, size, rounding_mode="floor")
-    return {"image": image} if scope == "image" else {"level": torch.zeros_like(index)}
+def query_loss(
+    head: nn.Module, logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor, matched: list[Tensor]
+) -> Tensor:
+    """Correlation Loss of the queries or proposals that were matched to a box, in one decoder layer or stage.
+
+    Args:
+        head: Head with ``loss_corr`` and ``loss_cls``.
+        logits: Classification logits of all queries of the batch, float (images * queries, classes).
+        boxes, targets: Predicted and ground-truth boxes, float (images * queries, 4).
+        labels: int64 (images * queries,).
+        matched: Positions of the matched queries of each image, int64.
+    """
+    queries = len(logits) // len(matched)
+    index = torch.cat([of_image + queries * image for image, of_image in enumerate(matched)])
+    groups = {
+        "batch": {},
+        "image": {"image": torch.div(index, queries, rounding_mode="floor")},
+        "level": {"level": torch.zeros_like(index)},  # queries do not belong to a level
+    }
+    return head.loss_corr(
+        matched_scores(logits, index, labels[index], head.loss_cls.use_sigmoid),
+        aligned_ious(for_ious(boxes, head.loss_corr)[index], targets[index]),
+        **groups[head.loss_corr.scope],
+    )
 
 
 def locate(index: Tensor, sizes: list[int], num_images: int, level_major: bool) -> tuple[Tensor, Tensor]:
-    """Feature level and image of positions in a head's flattened predictions.
+    """Feature level and image of positions in a head's flattened predictions, each int64 (n,).
 
     Args:
         index: Positions, int64, shape (n,).
@@ -121,9 +129,6 @@ def locate(index: Tensor, sizes: list[int], num_images: int, level_major: bool) 
         num_images: Images in the batch.
         level_major: True where all images of level 0 come first, then all of level 1 …;
             False where all levels of image 0 come first.
-
-    Returns:
-        ``(level, image)``, each int64 of shape (n,).
 
     Examples:
         >>> index = torch.tensor([0, 4, 5, 8])  # two levels of 3 and 2 predictions, two images

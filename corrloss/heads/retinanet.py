@@ -10,18 +10,9 @@ from corrloss.heads.mixin import EncodedBoxMixin
 class AnchorCorrelationMixin(EncodedBoxMixin):
     """For heads with the losses of mmdet's ``AnchorHead``; positives are the anchors matched to a box."""
 
-    def loss_by_feat_single(
-        self,
-        cls_score: Tensor,
-        bbox_pred: Tensor,
-        anchors: Tensor,
-        labels: Tensor,
-        label_weights: Tensor,
-        bbox_targets: Tensor,
-        *args,
-        **kwargs,
-    ) -> tuple:
+    def loss_by_feat_single(self, cls_score: Tensor, bbox_pred: Tensor, *targets, **kwargs) -> tuple:
         """Losses of one level, as in mmdet; collects its positives."""
+        anchors, labels, _, bbox_targets = targets[:4]
         self._collect(
             cls_score.permute(0, 2, 3, 1).reshape(-1, self.cls_out_channels),
             bbox_pred.permute(0, 2, 3, 1).reshape(-1, self.bbox_coder.encode_size),
@@ -29,9 +20,7 @@ class AnchorCorrelationMixin(EncodedBoxMixin):
             labels.reshape(-1),
             bbox_targets.reshape(-1, 4),
         )
-        return super().loss_by_feat_single(
-            cls_score, bbox_pred, anchors, labels, label_weights, bbox_targets, *args, **kwargs
-        )
+        return super().loss_by_feat_single(cls_score, bbox_pred, *targets, **kwargs)
 
 
 @MODELS.register_module()

@@ -6,7 +6,7 @@ import torch
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from torch import Tensor
 
-from corrloss.heads.positives import PositivesError, aligned_ious, for_ious, matched_scores
+from corrloss.heads.positives import PositivesError, aligned_ious, for_ious, matched_scores, positive_index
 
 
 class RoICorrelationMixin:
@@ -34,8 +34,12 @@ class RoICorrelationMixin:
     ) -> dict:
         """Losses of one stage, as in mmdet, and ``loss_corr`` over its positives."""
         result = super().loss_and_target(cls_score, bbox_pred, rois, sampling_results, *args, **kwargs)
-        index, groups = _positives_and_groups(sampling_results, self.loss_corr.scope, rois.device)
-        labels = result["bbox_targets"][0][index]
+        labels = result["bbox_targets"][0]
+        counts = [len(sampled.pos_priors) for sampled in sampling_results]
+        image = torch.cat([labels.new_full((count,), number) for number, count in enumerate(counts)])
+        groups = {"batch": {}, "image": {"image": image}, "level": {"level": torch.zeros_like(image)}}
+        index = positive_index(labels, self.num_classes, sum(counts))
+        labels = labels[index]
         offsets = for_ious(bbox_pred, self.loss_corr)[index]
         if not self.reg_class_agnostic:
             of_class = labels * self.bbox_coder.encode_size
@@ -45,22 +49,6 @@ class RoICorrelationMixin:
         result["loss_bbox"]["loss_corr"] = self.loss_corr(
             matched_scores(cls_score, index, labels, self.loss_cls.use_sigmoid),
             aligned_ious(boxes, torch.cat([sampled.pos_gt_bboxes for sampled in sampling_results])),
-            **groups,
+            **groups[self.loss_corr.scope],  # proposals of all levels go through one head
         )
         return result
-
-
-def _positives_and_groups(
-    sampling_results: list, scope: str, device: torch.device
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Positions of the positives (the first proposals of each image), and the groups for the loss."""
-    start, index = 0, []
-    for sampled in sampling_results:
-        index.append(torch.arange(start, start + len(sampled.pos_priors), device=device))
-        start += len(sampled.pos_priors) + len(sampled.neg_priors)
-    groups = {}
-    if scope == "image":
-        groups["image"] = torch.cat([torch.full_like(some, image) for image, some in enumerate(index)])
-    if scope == "level":  # proposals of all levels go through one head
-        groups["level"] = torch.zeros_like(torch.cat(index))
-    return torch.cat(index), groups

@@ -4,7 +4,8 @@ from mmdet.models.roi_heads.bbox_heads import DIIHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from corrloss.heads.positives import aligned_ious, batch_index, for_ious, matched_scores, query_groups
+from corrloss.heads.observe import add_loss
+from corrloss.heads.positives import query_loss
 
 
 @MODELS.register_module()
@@ -19,7 +20,7 @@ class CorrelationDIIHead(DIIHead):
 
     def __init__(self, *args, loss_corr: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.loss_corr = None if loss_corr is None else MODELS.build(loss_corr)
+        add_loss(self, loss_corr)
 
     def loss_and_target(self, cls_score: Tensor, bbox_pred: Tensor, sampling_results: list, *args, **kwargs):
         """Losses of one stage, as in mmdet, and ``loss_corr`` over its positives."""
@@ -27,11 +28,6 @@ class CorrelationDIIHead(DIIHead):
         if self.loss_corr is None:
             return result
         labels, _, targets, _ = result["bbox_targets"]
-        proposals = len(labels) // len(sampling_results)
-        index = batch_index([sampled.pos_inds for sampled in sampling_results], proposals)
-        result["loss_bbox"]["loss_corr"] = self.loss_corr(
-            matched_scores(cls_score, index, labels[index], self.loss_cls.use_sigmoid),
-            aligned_ious(for_ious(bbox_pred, self.loss_corr)[index], targets[index]),
-            **query_groups(self.loss_corr.scope, index, proposals),
-        )
+        matched = [sampled.pos_inds for sampled in sampling_results]
+        result["loss_bbox"]["loss_corr"] = query_loss(self, cls_score, bbox_pred, labels, targets, matched)
         return result

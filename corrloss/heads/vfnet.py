@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corrloss.heads.mixin import CorrelationMixin, PositivesCollector
 from corrloss.heads.observe import observed_losses
-from corrloss.heads.positives import aligned_ious, for_ious, positive_index
+from corrloss.heads.positives import aligned_ious, check_option, for_ious, positive_index
 
 #: Box losses whose arguments are correlated with the scores, by ``correlated_box``.
 BOX_LOSSES = {
@@ -36,11 +36,7 @@ class CorrelationVFNetHead(CorrelationMixin, VFNetHead):
 
     def __init__(self, *args, correlated_box: str = "refined", **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if correlated_box not in BOX_LOSSES:
-            raise ValueError(
-                f"{type(self).__name__}: correlated_box must be one of {', '.join(BOX_LOSSES)}, "
-                f"got {correlated_box!r}"
-            )
+        check_option(self, "correlated_box", correlated_box, BOX_LOSSES)
         self.correlated_box = correlated_box
 
     def get_targets(self, *args, **kwargs) -> tuple:

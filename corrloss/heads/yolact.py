@@ -17,19 +17,8 @@ class CorrelationYOLACTHead(EncodedBoxMixin, YOLACTHead):
 
     level_major = False
 
-    def OHEMloss_by_feat_single(
-        self,
-        cls_score: Tensor,
-        bbox_pred: Tensor,
-        anchors: Tensor,
-        labels: Tensor,
-        label_weights: Tensor,
-        bbox_targets: Tensor,
-        *args,
-        **kwargs,
-    ) -> tuple:
+    def OHEMloss_by_feat_single(self, cls_score: Tensor, bbox_pred: Tensor, *targets, **kwargs) -> tuple:
         """Losses of one image, as in mmdet; collects its positives."""
+        anchors, labels, _, bbox_targets = targets[:4]
         self._collect(cls_score, bbox_pred, anchors, labels, bbox_targets)
-        return super().OHEMloss_by_feat_single(
-            cls_score, bbox_pred, anchors, labels, label_weights, bbox_targets, *args, **kwargs
-        )
+        return super().OHEMloss_by_feat_single(cls_score, bbox_pred, *targets, **kwargs)

@@ -3,11 +3,8 @@
 from mmdet.models.dense_heads import ATSSHead, PAAHead, RetinaHead
 from mmdet.registry import MODELS
 
-from corrloss.heads.alrp_retinanet import ALRPMixin
-from corrloss.heads.ap_loss_retinanet import APLossMixin
 from corrloss.heads.deferred import CandidateLossMixin
-from corrloss.heads.quality_focal import QualityFocalMixin
-from corrloss.heads.rank_sort import RankSortMixin
+from corrloss.heads.ranking_heads import ALRPMixin, APLossMixin, QualityFocalMixin, RankSortMixin
 
 
 @MODELS.register_module()

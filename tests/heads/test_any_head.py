@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
@@ -23,7 +24,17 @@ from slow_positives import (
     probability,
     random_maps,
 )
-from tiny_detectors import OBJECTS, build, dense_head, ground_truth, losses_of, model_config
+from tiny_detectors import (
+    OBJECTS,
+    build,
+    correlation_losses,
+    dense_head,
+    ground_truth,
+    heads_with_loss,
+    losses_of,
+    model_config,
+)
+from torch.utils._pytree import tree_leaves
 
 import corrloss.heads
 from corrloss.heads.positives import PositivesError
@@ -309,8 +320,7 @@ def test_a_head_made_at_run_time_is_copied_and_saved(name, tmp_path):
         assert other.loss_corr.coefficient == "pearson" and other.loss_corr is not head.loss_corr
         pairs = zip(head.state_dict().values(), other.state_dict().values(), strict=True)
         assert all(torch.equal(*pair) for pair in pairs)
-        other.loss_corr(torch.rand(3), torch.rand(3))  # its hook belongs to the copy
-        assert "_loss_is_due" in vars(other) and "_loss_is_due" not in vars(head)
+        assert {hook.args[0] for hook in other.loss_corr._forward_hooks.values()} == {other}
 
 
 def test_a_saved_head_loads_in_another_process(tmp_path):
@@ -321,13 +331,51 @@ def test_a_saved_head_loads_in_another_process(tmp_path):
     assert done.stdout == "CorrelationFCOSHead\n"
 
 
-def test_a_detector_that_bypasses_the_losses_of_its_head_is_stopped_by_name():
-    head = with_loss("FCOSHead", in_channels=32, feat_channels=32, strides=(8, 16, 32))
-    features = [torch.randn(1, 32, 16 // size, 16 // size) for size in (1, 2, 4)]
+PISA = "mmdet::pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py"  # its RoI head computes the losses of the box head
+
+
+def pisa_faster_rcnn(**loss):
+    """PISA's losses in the tiny Faster R-CNN of the other tests."""
+    config = model_config("faster_rcnn", "pearson", 0.3, **loss)
+    released = get_config(PISA).model
+    config.roi_head.type = released.roi_head.type
+    config.train_cfg.rcnn |= {name: released.train_cfg.rcnn[name] for name in ("sampler", "isr", "carl")}
+    config.roi_head.bbox_head.loss_bbox = released.roi_head.bbox_head.loss_bbox
+    return config
+
+
+def test_a_detector_that_bypasses_the_losses_of_its_head_is_stopped_in_that_step():
+    model = build(pisa_faster_rcnn())
+    losses = losses_of(model)
+    assert not correlation_losses(losses)
+    with pytest.raises(PositivesError, match="CorrelationShared2FCBBoxHead: its detector computed no loss"):
+        model.parse_losses(losses)[0].backward()
+
+
+def test_without_the_loss_such_a_detector_trains():
+    config = pisa_faster_rcnn()
+    config.roi_head.bbox_head.loss_corr = None
+    model = build(config)
+    model.parse_losses(losses_of(model))[0].backward()
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "sparse_rcnn"])
+def test_a_step_that_leaves_the_loss_of_an_adapter_out_is_stopped(detector):
+    model = build(model_config(detector, "pearson", 0.3))
+    for _ in range(2):
+        model.parse_losses(losses_of(model))[0].backward()
+    for head in heads_with_loss(model):
+        head.loss_corr = None
     with torch.no_grad():
-        for _ in range(2):
-            head(features)
-    head.eval()(features)
-    head.train()(features)
-    with pytest.raises(PositivesError, match="CorrelationFCOSHead: its detector did not compute loss_corr"):
-        head(features)
+        losses_of(model)
+    with pytest.raises(PositivesError, match="computed no loss_corr in this training step"):
+        model.parse_losses(losses_of(model))[0].backward()
+
+
+def test_losses_of_two_forward_passes_make_one_step():
+    """As in semi-supervised training: the loss of the labelled images is enough."""
+    model = build(model_config("retinanet", "pearson", 0.3))
+    first = model.parse_losses(losses_of(model))[0]
+    features = model.extract_feat(torch.randn(1, 3, 128, 128))
+    second = sum(output.sum() for output in tree_leaves(model.bbox_head(features)))
+    (first + second).backward()

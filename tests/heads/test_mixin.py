@@ -1,7 +1,7 @@
 import pytest
 import torch
 from slow_positives import FULL_METAS, METAS, losses_by_feat, random_maps
-from tiny_detectors import OBJECTS, dense_head, watched
+from tiny_detectors import OBJECTS, dense_head, hooks, watched
 
 from corrloss.heads.mixin import PositivesCollector
 from corrloss.heads.observe import LossCall
@@ -47,13 +47,16 @@ def test_collector_refuses_predictions_that_it_cannot_place(shown):
 @pytest.mark.parametrize("detector", ONE_STAGE)
 def test_a_step_leaves_no_hook_and_holds_no_positives(detector):
     head = dense_head(detector)
+    before = hooks(head)
     assert random_losses(detector, head)["loss_corr"] > 0
-    check_let_go(head)
+    assert hooks(head) == before
+    assert getattr(head, "_open_collector", None) is None
 
 
 @pytest.mark.parametrize("detector", ONE_STAGE)
 def test_a_step_that_fails_leaves_no_hook_and_holds_no_positives(detector, monkeypatch):
     head = dense_head(detector)
+    before = hooks(head)
 
     def fail(*_args, **_kwargs):
         raise FloatingPointError("stop")
@@ -61,11 +64,7 @@ def test_a_step_that_fails_leaves_no_hook_and_holds_no_positives(detector, monke
     monkeypatch.setattr(head.loss_bbox, "forward", fail)
     with pytest.raises(FloatingPointError, match="stop"):
         random_losses(detector, head)
-    check_let_go(head)
-
-
-def check_let_go(head):
-    assert not any(module._forward_hooks for module in head.modules())
+    assert hooks(head) == before
     assert getattr(head, "_open_collector", None) is None
 
 
@@ -89,21 +88,16 @@ def test_the_loss_sees_the_same_positives_at_each_step(detector):
     assert all(torch.equal(calls[0][name], calls[1][name]) for name in calls[0])
 
 
-def test_a_head_whose_box_loss_sees_other_boxes_than_its_positives_is_refused(monkeypatch):
+@pytest.mark.parametrize("boxes", [0, 3])  # none: its box loss is not called
+def test_a_head_whose_box_loss_sees_other_boxes_than_its_positives_is_refused(boxes):
     head = dense_head("foveabox")
-    monkeypatch.setattr(head, "_boxes_from", lambda _call, like: (like.new_zeros(3, 4),) * 2)
+    sizes = [torch.zeros(1, head.cls_out_channels, 1, 5)]
+    labels = torch.tensor([0, 1, *[head.num_classes] * 3])
+    calls = [LossCall("loss_cls", torch.zeros(5, head.cls_out_channels), labels)]
+    calls += [LossCall("loss_bbox", *[torch.zeros(boxes, 4)] * 2)] * (boxes > 0)
     with pytest.raises(
-        PositivesError, match=r"CorrelationFoveaHead: has \d+ positives, but its loss_bbox was called with 3"
-    ):
-        random_losses("foveabox", head)
-
-
-def test_a_head_with_positives_that_calls_no_box_loss_is_refused():
-    head = dense_head("foveabox")
-    sizes = [torch.zeros(1, head.cls_out_channels, 1, 2)]
-    calls = [LossCall("loss_cls", torch.zeros(2, head.cls_out_channels), torch.tensor([0, 1]))]
-    with pytest.raises(
-        PositivesError, match="CorrelationFoveaHead: has 2 positives, but its loss_bbox was called with 0"
+        PositivesError,
+        match=f"CorrelationFoveaHead: has 2 positives, but its loss_bbox was called with {boxes}",
     ):
         head._add_positives(calls, head._collector(sizes))
 

@@ -151,6 +151,11 @@ def correlation_losses(losses):
     return [value for name, value in losses.items() if name.endswith("loss_corr")]
 
 
+def hooks(head):
+    """The forward hooks of a head and of its parts."""
+    return [hook for module in head.modules() for hook in module._forward_hooks.values()]
+
+
 @contextmanager
 def watched(loss_corr):
     """Record the arguments of each call of a CorrelationLoss."""

@@ -1,0 +1,100 @@
+"""One training step with Correlation Loss of a detector of each family of mmdet's configs."""
+
+import copy
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import mmdet
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from mmengine.structures import PixelData
+from tiny_detectors import OBJECTS, SIZE, batch, correlation_losses, head_configs
+
+from corrloss.heads.positives import PositivesError
+
+CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
+LOSS = dict(type="CorrelationLoss", coefficient="pearson", weight=0.3)
+WORKS, REFUSED, UNTESTED = "works", "refused", "untested"
+
+
+class Outcome(NamedTuple):
+    """What one step gave: `WORKS`, `REFUSED`, `UNTESTED`, or a fault; and why."""
+
+    verdict: str
+    reason: str = ""
+
+
+FAMILIES = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "_base_")
+
+
+def smallest_config(family):
+    """The config of a folder with the smallest detector that has a box head; None where none has one."""
+    for path in sorted((CONFIGS / family).glob("*.py"), key=_size):
+        model = _model(path)
+        if "bbox_head" in (model.get("roi_head") or model):
+            return path
+    return None
+
+
+def _model(path):
+    """The detector of a config, also within a tracker or a semi-supervised model."""
+    config = Config.fromfile(path, import_custom_modules=False)
+    model = config.get("model", {})
+    return model.get("detector", model)
+
+
+def _size(path):
+    name = path.stem
+    return "r50" not in name, bool(re.search("x101|r101|large|-l_|_l_", name)), len(name), name
+
+
+def one_step(path):
+    """Train one step of the config with the loss; a step without it decides whose fault an error is."""
+    model = _model(path)
+    model.setdefault("data_preprocessor", dict(type="DetDataPreprocessor"))
+    without = shrink(copy.deepcopy(model))
+    with_loss = shrink(copy.deepcopy(model))
+    for head in head_configs(with_loss):
+        head.update(type="WithCorrelationLoss", head=head.type, loss_corr=copy.deepcopy(LOSS))
+    try:
+        return _step(with_loss)
+    except PositivesError as refusal:
+        return Outcome(REFUSED, str(refusal))
+    except Exception as error:
+        try:
+            _step(without)
+        except Exception as own:
+            return Outcome(UNTESTED, f"mmdet alone: {type(own).__name__}: {own}".splitlines()[0])
+        return Outcome("traceback", f"{type(error).__name__}: {error}")
+
+
+def shrink(config):
+    """Remove what needs a download or large batches: pretrained weights, batch augmentation."""
+    if isinstance(config, ConfigDict):
+        for key in ("init_cfg", "pretrained", "batch_augments"):
+            if key in config:
+                config[key] = None
+        for value in config.values():
+            shrink(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            shrink(value)
+    return config
+
+
+def _step(config):
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(config).train()
+    data = batch(OBJECTS[:2])
+    for sample in data["data_samples"]:
+        sample.gt_sem_seg = PixelData(sem_seg=torch.zeros(1, SIZE, SIZE, dtype=torch.long))
+    losses = model(**model.data_preprocessor(data, training=True), mode="loss")
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    if not correlation_losses(losses):
+        return Outcome("silent", "no loss_corr among " + ", ".join(losses))
+    return Outcome(WORKS)
