@@ -6,8 +6,8 @@
 from corrloss.ranking.alrp_loss import ALRPErrors, ALRPLoss
 from corrloss.ranking.ap_loss import APLoss
 from corrloss.ranking.balance import EpochBalance, value_balance
+from corrloss.ranking.inputs import flatten_targets
 from corrloss.ranking.rank_sort_loss import RankSortErrors, RankSortLoss
-from corrloss.ranking.targets import flatten_targets
 
 __all__ = [
     "ALRPErrors",

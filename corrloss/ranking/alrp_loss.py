@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from corrloss.ranking.gradients import with_gradient
 from corrloss.ranking.inputs import find_positives, lift_half
 from corrloss.ranking.steps import check_options, make_steps, step_at_zero
 
@@ -90,8 +89,29 @@ def alrp_loss(
     logits, localisation_errors = lift_half(logits), lift_half(localisation_errors)
     if len(index) == 0:
         return ALRPErrors((logits * 0).sum(), localisation_errors.sum())
-    options = (delta, form, localisation_order)
-    return ALRPErrors(*_ALRPLoss.apply(logits, localisation_errors, targets == 0, index, *options))
+    wide, negative = logits.detach().double(), (targets == 0).double()
+    positive, errors = wide[index], localisation_errors.detach().double()
+    itself = 1 - step_at_zero(delta)  # a positive counts in full in its own rank
+    steps = make_steps(positive, delta, form)
+    located, located_positive = steps.locate(wide), steps.locate(positive)
+    false_positives = steps.sum_above(located, negative)
+    among = steps.sum_above(located_positive, torch.ones_like(positive)) + itself
+    rank = among + false_positives
+    errors_above = steps.sum_above(located_positive, errors) + itself * errors
+
+    update = (false_positives + errors_above - errors) / rank
+    update = torch.where(false_positives > MIN_FALSE_POSITIVES, update, 0)
+    share = update / false_positives.clamp(min=MIN_FALSE_POSITIVES)
+    to_logits = steps.spread(located, share) * negative
+    to_logits.index_copy_(0, index, -update)
+    if localisation_order == "hard":
+        errors_above, to_errors = _hard_order_sums(positive, errors, 1 / rank)
+    else:
+        to_errors = steps.spread(located_positive, 1 / rank) + itself / rank
+    return ALRPErrors(
+        with_gradient((false_positives / rank).mean(), logits, to_logits / len(index)),
+        with_gradient((errors_above / rank).mean(), localisation_errors, to_errors / len(index)),
+    )
 
 
 def check_localisation_order(order: str) -> None:
@@ -101,7 +121,6 @@ def check_localisation_order(order: str) -> None:
 
 
 def _check_errors(errors: Tensor, positives: int, device: torch.device) -> None:
-    """Raise TypeError or ValueError unless there is one floating point error for each positive."""
     if not errors.is_floating_point():
         raise TypeError(f"ALRPLoss: localisation_errors must be floating point, got {errors.dtype}")
     if errors.shape != (positives,):
@@ -111,45 +130,6 @@ def _check_errors(errors: Tensor, positives: int, device: torch.device) -> None:
         )
     if errors.device != device:
         raise ValueError(f"ALRPLoss: logits are on {device}, localisation_errors on {errors.device}")
-
-
-class _ALRPLoss(Function):
-    """Both components, the update of the logits and the derivative of the localisation component."""
-
-    @staticmethod
-    def forward(ctx, logits, localisation_errors, negative, index, delta, form, localisation_order):
-        wide, negative = logits.double(), negative.double()
-        positive, errors = wide[index], localisation_errors.double()
-        itself = 1 - step_at_zero(delta)  # a positive counts in full in its own rank
-        steps = make_steps(positive, delta, form)
-        located, located_positive = steps.locate(wide), steps.locate(positive)
-        false_positives = steps.sum_above(located, negative)
-        among = steps.sum_above(located_positive, torch.ones_like(positive)) + itself
-        rank = among + false_positives
-        errors_above = steps.sum_above(located_positive, errors) + itself * errors
-
-        update = (false_positives + errors_above - errors) / rank
-        update = torch.where(false_positives > MIN_FALSE_POSITIVES, update, 0)
-        share = update / false_positives.clamp(min=MIN_FALSE_POSITIVES)
-        to_logits = steps.spread(located, share) * negative
-        to_logits.index_copy_(0, index, -update)
-        if localisation_order == "hard":
-            errors_above, to_errors = _hard_order_sums(positive, errors, 1 / rank)
-        else:
-            to_errors = steps.spread(located_positive, 1 / rank) + itself / rank
-
-        number = len(index)
-        ctx.save_for_backward(
-            (to_logits / number).to(logits.dtype), (to_errors / number).to(localisation_errors.dtype)
-        )
-        classification = (false_positives / rank).mean().to(logits.dtype)
-        return classification, (errors_above / rank).mean().to(localisation_errors.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_classification, grad_localisation):
-        to_logits, to_errors = ctx.saved_tensors
-        return grad_classification * to_logits, grad_localisation * to_errors, None, None, None, None, None
 
 
 def _hard_order_sums(positive: Tensor, errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,13 +146,7 @@ def _hard_order_sums(positive: Tensor, errors: Tensor, weights: Tensor) -> tuple
 
 
 class ALRPLoss(nn.Module):
-    """`alrp_loss` as a module.
-
-    Args:
-        delta: half-width of the step in logits; 1 in the paper.
-        form: ``"bucketed"`` or ``"pairwise"``.
-        localisation_order: ``"smooth"``, as in the paper's equation, or ``"hard"``, as in its released code.
-    """
+    """`alrp_loss` as a module, whose arguments are the options of the function."""
 
     def __init__(
         self, delta: float = 1.0, form: str = "bucketed", localisation_order: str = "smooth"
@@ -184,5 +158,4 @@ class ALRPLoss(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor, localisation_errors: Tensor) -> ALRPErrors:
         """Return both components of (N,) logits, (N,) targets, (P,) errors; see `alrp_loss`."""
-        options = (self.delta, self.form, self.localisation_order)
-        return alrp_loss(logits, targets, localisation_errors, *options)
+        return alrp_loss(logits, targets, localisation_errors, self.delta, self.form, self.localisation_order)

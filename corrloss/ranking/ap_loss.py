@@ -6,9 +6,8 @@ Chen et al., *Towards Accurate One-Stage Object Detection with AP-Loss*, CVPR 20
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from corrloss.ranking.gradients import with_gradient
 from corrloss.ranking.inputs import find_positives, lift_half
 from corrloss.ranking.steps import check_options, make_steps, step_at_zero
 
@@ -58,34 +57,19 @@ def ap_loss(
     logits = lift_half(logits)
     if len(index) == 0:
         return (logits * 0).sum()
-    return _APLoss.apply(logits, targets == 0, index, delta, interpolated, form)
-
-
-class _APLoss(Function):
-    """The error of every positive, and its distribution over the negatives ranked above it."""
-
-    @staticmethod
-    def forward(ctx, logits, negative, index, delta, interpolated, form):
-        wide, negative = logits.double(), negative.double()
-        positive = wide[index]
-        steps = make_steps(positive, delta, form)
-        located = steps.locate(wide)
-        false_positives = steps.sum_above(located, negative)
-        among = steps.sum_above(steps.locate(positive), torch.ones_like(positive))
-        error = false_positives / (1 + among - step_at_zero(delta) + false_positives)
-        if interpolated:
-            error = smallest_error_from_below(error, positive)
-        share = torch.where(false_positives > 0, error / false_positives, 0)
-        gradient = steps.spread(located, share) * negative
-        gradient.index_copy_(0, index, -error)
-        ctx.save_for_backward((gradient / len(index)).to(logits.dtype))
-        return error.mean().to(logits.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (gradient,) = ctx.saved_tensors
-        return grad * gradient, None, None, None, None, None
+    wide, negative = logits.detach().double(), (targets == 0).double()
+    positive = wide[index]
+    steps = make_steps(positive, delta, form)
+    located = steps.locate(wide)
+    false_positives = steps.sum_above(located, negative)
+    among = steps.sum_above(steps.locate(positive), torch.ones_like(positive))
+    error = false_positives / (1 + among - step_at_zero(delta) + false_positives)
+    if interpolated:
+        error = smallest_error_from_below(error, positive)
+    share = torch.where(false_positives > 0, error / false_positives, 0)
+    update = steps.spread(located, share) * negative
+    update.index_copy_(0, index, -error)
+    return with_gradient(error.mean(), logits, update / len(index))
 
 
 def smallest_error_from_below(error: Tensor, positive: Tensor) -> Tensor:
@@ -98,13 +82,7 @@ def smallest_error_from_below(error: Tensor, positive: Tensor) -> Tensor:
 
 
 class APLoss(nn.Module):
-    """`ap_loss` as a module.
-
-    Args:
-        delta: half-width of the step in logits; 1 in the paper.
-        interpolated: interpolated AP, as in the paper's released code; False for the plain AP.
-        form: ``"bucketed"`` or ``"pairwise"``.
-    """
+    """`ap_loss` as a module, whose arguments are the options of the function."""
 
     def __init__(self, delta: float = 1.0, interpolated: bool = True, form: str = "bucketed") -> None:
         super().__init__()

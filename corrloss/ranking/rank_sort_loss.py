@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from corrloss.ranking.gradients import with_gradient
 from corrloss.ranking.inputs import find_positives, lift_half
 from corrloss.ranking.steps import check_options, make_steps, step
 
@@ -76,51 +75,27 @@ def rank_sort_loss(
     logits = lift_half(logits)
     if len(index) == 0:
         return RankSortErrors((logits * 0).sum(), (logits * 0).sum())
-    return RankSortErrors(*_RankSortLoss.apply(logits, targets, index, delta, form))
-
-
-class _RankSortLoss(Function):
-    """Both errors, with separate updates, so that a caller can weight the components."""
-
-    @staticmethod
-    def forward(ctx, logits, targets, index, delta, form):
-        wide, negative = logits.double(), (targets == 0).double()
-        positive, quality = wide[index], targets[index].double()
-        steps = make_steps(positive, delta, form)
-        located = steps.locate(wide)
-        false_positives = steps.sum_above(located, negative)
-        rank = false_positives + steps.sum_above(steps.locate(positive), torch.ones_like(positive))
-        ranking_error = false_positives / rank
-        by_ranking = steps.spread(located, 1 / rank) * negative  # share: the error over its false positives
-        by_ranking.index_copy_(0, index, -ranking_error)
-        sorting_error, sorting_update = sort_positives(positive, quality, delta)
-
-        number = len(index)
-        ctx.save_for_backward(
-            (by_ranking / number).to(logits.dtype), (sorting_update / number).to(logits.dtype), index
-        )
-        return ranking_error.mean().to(logits.dtype), sorting_error.mean().to(logits.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_ranking, grad_sorting):
-        by_ranking, by_sorting, index = ctx.saved_tensors
-        gradient = (grad_ranking * by_ranking).index_add_(0, index, grad_sorting * by_sorting)
-        return gradient, None, None, None, None
+    wide, negative = logits.detach().double(), (targets == 0).double()
+    positive, quality = wide[index], targets[index].double()
+    steps = make_steps(positive, delta, form)
+    located = steps.locate(wide)
+    false_positives = steps.sum_above(located, negative)
+    rank = false_positives + steps.sum_above(steps.locate(positive), torch.ones_like(positive))
+    ranking_error = false_positives / rank
+    by_ranking = steps.spread(located, 1 / rank) * negative  # share: the error over its false positives
+    by_ranking.index_copy_(0, index, -ranking_error)
+    sorting_error, update = sort_positives(positive, quality, delta)
+    by_sorting = torch.zeros_like(wide).index_copy_(0, index, update)
+    return RankSortErrors(
+        with_gradient(ranking_error.mean(), logits, by_ranking / len(index)),
+        with_gradient(sorting_error.mean(), logits, by_sorting / len(index)),
+    )
 
 
 def sort_positives(positive: Tensor, quality: Tensor, delta: float) -> tuple[Tensor, Tensor]:
-    """Return the sorting error of each positive and the identity update of all.
+    """Return the sorting error of each positive, (P,), and the identity update of all before division by P.
 
-    Uses all P x P pairs, a few rows at a time.
-
-    Args:
-        positive: (P,) float64 logits.
-        quality: (P,) float64 targets in (0, 1].
-        delta: half-width of the step.
-
-    Returns:
-        Errors (P,) >= 0, and the update (P,) before the division by P.
+    Uses all P x P pairs of the float64 logits ``positive`` and targets ``quality``, a few rows at a time.
     """
     errors, update = torch.zeros_like(positive), torch.zeros_like(positive)
     rows = max(1, PAIRS_AT_A_TIME // len(positive))
@@ -140,12 +115,7 @@ def sort_positives(positive: Tensor, quality: Tensor, delta: float) -> tuple[Ten
 
 
 class RankSortLoss(nn.Module):
-    """`rank_sort_loss` as a module.
-
-    Args:
-        delta: half-width of the step in logits; 0.5 in the paper.
-        form: ``"bucketed"`` or ``"pairwise"``.
-    """
+    """`rank_sort_loss` as a module, whose arguments are the options of the function."""
 
     def __init__(self, delta: float = 0.5, form: str = "bucketed") -> None:
         super().__init__()

@@ -7,7 +7,7 @@ Importing this module needs mmdet; the losses need torch alone. A config imports
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from corrloss.ranking import alrp_loss, ap_loss, rank_sort_loss
+from corrloss import ranking
 
 
 class _MmdetLoss:
@@ -29,31 +29,24 @@ class _MmdetLoss:
         self.use_sigmoid = use_sigmoid
         self.loss_weight = loss_weight
 
+    def forward(self, *arguments: Tensor) -> Tensor | tuple:
+        """Return the weighted loss, or each of its components weighted; arguments as the loss takes them."""
+        loss = super().forward(*arguments)
+        if isinstance(loss, Tensor):
+            return self.loss_weight * loss
+        return type(loss)(*(self.loss_weight * component for component in loss))
+
 
 @MODELS.register_module()
-class APLoss(_MmdetLoss, ap_loss.APLoss):
+class APLoss(_MmdetLoss, ranking.APLoss):
     """`corrloss.ranking.APLoss` for mmdet's heads."""
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the weighted loss of (N,) logits and targets."""
-        return self.loss_weight * super().forward(logits, targets)
-
 
 @MODELS.register_module()
-class ALRPLoss(_MmdetLoss, alrp_loss.ALRPLoss):
+class ALRPLoss(_MmdetLoss, ranking.ALRPLoss):
     """`corrloss.ranking.ALRPLoss` for mmdet's heads."""
 
-    def forward(self, logits: Tensor, targets: Tensor, localisation_errors: Tensor) -> alrp_loss.ALRPErrors:
-        """Return the weighted components of (N,) logits and targets and (P,) localisation errors."""
-        errors = super().forward(logits, targets, localisation_errors)
-        return alrp_loss.ALRPErrors(*(self.loss_weight * error for error in errors))
-
 
 @MODELS.register_module()
-class RankSortLoss(_MmdetLoss, rank_sort_loss.RankSortLoss):
+class RankSortLoss(_MmdetLoss, ranking.RankSortLoss):
     """`corrloss.ranking.RankSortLoss` for mmdet's heads."""
-
-    def forward(self, logits: Tensor, targets: Tensor) -> rank_sort_loss.RankSortErrors:
-        """Return the weighted components of (N,) logits and targets."""
-        errors = super().forward(logits, targets)
-        return rank_sort_loss.RankSortErrors(*(self.loss_weight * error for error in errors))
