@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from corrloss.analysis.bounds import ORDERS, reassign_scores
 from corrloss.analysis.correlation import POSITIVE_IOU
 from corrloss.coco import GroundTruth
-from corrloss.engine.postprocessing import Candidates, ImageDetections, Rerun, watched_post_processing
+from corrloss.engine.postprocessing import Rerun, ScoredBoxes, watched_post_processing
 from corrloss.errors import CorrLossError
 from corrloss.files import atomic_write
 from corrloss.run import RunFolder
@@ -35,31 +34,9 @@ class CandidatesUnavailable(CorrLossError):
     """The candidates of this kind of detector are unknown; the message gives the reason."""
 
 
-class Annotations(NamedTuple):
-    """The annotations of one image without crowds; n of them.
-
-    Attributes:
-        boxes: float32 (n, 4), ``x1, y1, x2, y2`` in pixels.
-        labels: int64 (n,), indices into the data set's classes.
-        ids: int64 (n,), annotation ids.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    ids: Tensor
-
-
-NO_ANNOTATIONS = Annotations(
-    torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
-)
 _COLUMNS = np.dtype(
-    [
-        ("image_id", np.int64),
-        ("category_id", np.int64),
-        ("annotation_id", np.int64),
-        ("score", np.float32),
-        ("iou", np.float32),
-    ]
+    [(name, np.int64) for name in ("image_id", "category_id", "annotation_id")]
+    + [(name, np.float32) for name in ("score", "iou")]
 )
 
 
@@ -73,10 +50,11 @@ class CandidateRecorder:
 
     def __init__(self, ground_truth: GroundTruth, category_ids: Sequence[int]) -> None:
         self._category_ids = np.asarray(category_ids, dtype=np.int64)
-        self._annotations = annotations_by_image(ground_truth, self._category_ids)
+        self._ground_truth = ground_truth
+        self._may_match = ~ground_truth.is_crowd & np.isin(ground_truth.category_id, self._category_ids)
         self._positives: list[np.ndarray] = []
-        self._bounds: dict[str, list[tuple[int, ImageDetections]]] = {order: [] for order in ORDERS}
-        self._unconfirmed: dict[int, ImageDetections] = {}
+        self._bounds: dict[str, list[tuple[int, ScoredBoxes]]] = {order: [] for order in ORDERS}
+        self._unconfirmed: dict[int, ScoredBoxes] = {}
         self._n_seen = 0
         self._problem: str | None = None
 
@@ -111,14 +89,14 @@ class CandidateRecorder:
         }
         write_candidates(folder, self._positives, bounds)
 
-    def _record(self, meta: dict, candidates: Candidates, detections: ImageDetections, rerun: Rerun) -> None:
+    def _record(self, meta: dict, candidates: ScoredBoxes, detections: ScoredBoxes, rerun: Rerun) -> None:
         image_id = meta["img_id"]
         self._n_seen += 1
         self._unconfirmed[image_id] = detections
-        annotations = self._annotations.get(image_id, NO_ANNOTATIONS)
-        row, iou, nearest = find_positives(candidates, annotations)
+        annotations = np.flatnonzero(self._may_match & (self._ground_truth.image_id == image_id))
+        row, iou, nearest = self._find_positives(candidates, annotations)
         score = candidates.scores[row].cpu().numpy()
-        self._positives.append(self._columns(image_id, annotations, score, iou, nearest))
+        self._positives.append(self._columns(score, iou, annotations[nearest]))
 
         chosen = np.flatnonzero(iou >= POSITIVE_IOU)
         one_group = np.zeros(len(chosen), dtype=int)
@@ -142,26 +120,44 @@ class CandidateRecorder:
                     f"image {sample.img_id}: the detections are not the output of the known post-processing"
                 )
 
-    def _columns(
-        self, image_id: int, annotations: Annotations, score: np.ndarray, iou: np.ndarray, nearest: Tensor
-    ) -> np.ndarray:
+    def _find_positives(
+        self, candidates: ScoredBoxes, annotations: np.ndarray
+    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Find the candidates that overlap an annotation of their class.
+
+        Args:
+            candidates: Of one image, boxes in pixels of the original image.
+            annotations: int64, positions of the annotations of the same image that may match.
+
+        Returns:
+            ``(row, iou, nearest)`` of the positives, on the CPU, each of shape (n,): the candidate (int64),
+            the highest of its IoUs (float32, in [MIN_IOU, 1]), and the index into ``annotations`` (int64).
+        """
+        device = candidates.boxes.device
+        boxes = self._ground_truth.bbox[annotations].astype(np.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        category = torch.from_numpy(self._ground_truth.category_id[annotations]).to(device)
+        category_of = torch.from_numpy(self._category_ids).to(device)[candidates.labels]
+        row = torch.isin(category_of, category).nonzero().squeeze(1)
+        if len(row) == 0:
+            return row.cpu(), np.zeros(0, np.float32), np.zeros(0, np.int64)
+        overlaps = bbox_overlaps(candidates.boxes[row].float(), torch.from_numpy(boxes).to(device))
+        iou, nearest = overlaps.masked_fill(category_of[row, None] != category, -1).max(dim=1)
+        kept = iou >= MIN_IOU
+        return row[kept].cpu(), iou[kept].clamp(max=1).cpu().numpy(), nearest[kept].cpu().numpy()
+
+    def _columns(self, score: np.ndarray, iou: np.ndarray, annotations: np.ndarray) -> np.ndarray:
         columns = np.empty(len(score), _COLUMNS)
-        columns["image_id"] = image_id
-        columns["category_id"] = self._category_ids[annotations.labels[nearest].numpy()]
-        columns["annotation_id"] = annotations.ids[nearest].numpy()
+        for name in ("image_id", "category_id", "annotation_id"):
+            columns[name] = getattr(self._ground_truth, name)[annotations]
         columns["score"], columns["iou"] = score, iou
         return columns
 
-    def _coco_entries(self, image_id: int, detections: ImageDetections) -> list[dict]:
+    def _coco_entries(self, image_id: int, detections: ScoredBoxes) -> list[dict]:
         categories = self._category_ids[detections.labels.numpy()].tolist()
         rows = zip(detections.boxes.tolist(), detections.scores.tolist(), categories, strict=True)
         return [
-            {
-                "image_id": image_id,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": score,
-                "category_id": category,
-            }
+            dict(image_id=image_id, bbox=[x1, y1, x2 - x1, y2 - y1], score=score, category_id=category)
             for (x1, y1, x2, y2), score, category in rows
         ]
 
@@ -183,58 +179,9 @@ def write_candidates(folder: Path, positives: list[np.ndarray], bounds: dict[str
             temporary.write_text("[" + ",\n".join(map(json.dumps, bounds[order])) + "]\n", encoding="utf-8")
 
 
-def annotations_by_image(ground_truth: GroundTruth, category_ids: np.ndarray) -> dict[int, Annotations]:
-    """The annotations that a positive may match: no crowds, no classes unknown to the detector.
-
-    Args:
-        ground_truth: All annotations.
-        category_ids: int64 (n,), category ids in the order of the detector's labels.
-
-    Returns:
-        One `Annotations` for each image that has any.
-    """
-    label_of = {category: label for label, category in enumerate(category_ids.tolist())}
-    kept = np.flatnonzero(~ground_truth.is_crowd & np.isin(ground_truth.category_id, category_ids))
-    kept = kept[np.argsort(ground_truth.image_id[kept], kind="stable")]
-    images, starts = np.unique(ground_truth.image_id[kept], return_index=True)
-    annotations = {}
-    for image, rows in zip(images.tolist(), np.split(kept, starts[1:]), strict=True):
-        boxes = ground_truth.bbox[rows].astype(np.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        labels = [label_of[category] for category in ground_truth.category_id[rows].tolist()]
-        ids = torch.from_numpy(ground_truth.annotation_id[rows])
-        annotations[image] = Annotations(torch.from_numpy(boxes), torch.tensor(labels), ids)
-    return annotations
-
-
-def find_positives(candidates: Candidates, annotations: Annotations) -> tuple[Tensor, np.ndarray, Tensor]:
-    """Find the candidates that overlap an annotation of their class.
-
-    Args:
-        candidates: Of one image, boxes in pixels of the original image.
-        annotations: Those of the same image.
-
-    Returns:
-        ``(row, iou, nearest)`` of the positives, on the CPU, each of shape (n,): the candidate (int64), the
-        highest of its IoUs (float32, in [MIN_IOU, 1]), and the annotation (index, int64).
-    """
-    boxes = annotations.boxes.to(candidates.boxes.device)
-    labels = annotations.labels.to(candidates.labels.device)
-    row = torch.isin(candidates.labels, labels).nonzero().squeeze(1)
-    if len(row) == 0:
-        return row.cpu(), np.zeros(0, np.float32), row.cpu()
-    overlaps = bbox_overlaps(candidates.boxes[row].float(), boxes)
-    iou, nearest = overlaps.masked_fill(candidates.labels[row, None] != labels, -1).max(dim=1)
-    kept = iou >= MIN_IOU
-    return row[kept].cpu(), iou[kept].clamp(max=1).cpu().numpy(), nearest[kept].cpu()
-
-
-def _are_equal(recorded: ImageDetections, final: InstanceData) -> bool:
+def _are_equal(recorded: ScoredBoxes, final: InstanceData) -> bool:
     boxes = get_box_tensor(final.bboxes).cpu()
-    return torch.equal(recorded.scores, final.scores.cpu()) and torch.allclose(
-        recorded.boxes,
-        boxes,
-        rtol=1e-4,
-        atol=1e-2,
-        equal_nan=True,  # PAA's score voting gives NaN for a box without area
-    )
+    if not torch.equal(recorded.scores, final.scores.cpu()):
+        return False
+    # PAA's score voting gives NaN for a box without area.
+    return torch.allclose(recorded.boxes, boxes, rtol=1e-4, atol=1e-2, equal_nan=True)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmdet.models.dense_heads import DETRHead, PAAHead, YOLACTHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
@@ -33,8 +33,8 @@ from corrloss.heads.observe import replaced_attribute
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Candidates of one image before post-processing, n of them.
+class ScoredBoxes:
+    """Candidates of one image before post-processing, or its detections, best first, on the CPU; n boxes.
 
     Attributes:
         boxes: Float (n, 4), ``x1, y1, x2, y2``.
@@ -47,29 +47,14 @@ class Candidates:
     scores: Tensor
 
 
-class ImageDetections(NamedTuple):
-    """Output of the post-processing for one image, best first, on the CPU; n detections.
-
-    Attributes:
-        boxes: Float (n, 4), ``x1, y1, x2, y2`` in pixels of the original image.
-        scores: Float (n,).
-        labels: int64 (n,).
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-
-
 #: Runs the detector's own post-processing again, with other scores of the candidates, (n,).
-Rerun = Callable[[Tensor], ImageDetections]
-#: Called for each image with its meta data, the candidates (boxes in pixels of the original image), their
-#: detections, and a function that runs the post-processing again.
-Visit = Callable[[dict, Candidates, ImageDetections, Rerun], None]
+Rerun = Callable[[Tensor], ScoredBoxes]
+#: Called for each image with its meta data, the candidates, their detections (both in pixels of the original
+#: image), and a function that runs the post-processing again.
+Visit = Callable[[dict, ScoredBoxes, ScoredBoxes, Rerun], None]
 
 
-@contextmanager
-def watched_post_processing(model: nn.Module, visit: Visit) -> Iterator[None]:
+def watched_post_processing(model: nn.Module, visit: Visit) -> AbstractContextManager[None]:
     """Call ``visit`` for each image that ``model`` post-processes while the block runs.
 
     The detections are bit-identical with and without it. For a detector without post-processing (Sparse
@@ -79,11 +64,6 @@ def watched_post_processing(model: nn.Module, visit: Visit) -> Iterator[None]:
         model: An mmdet detector.
         visit: See `Visit`.
     """
-    with _watcher(model, visit):
-        yield
-
-
-def _watcher(model: nn.Module, visit: Visit) -> AbstractContextManager:
     roi_head, head = getattr(model, "roi_head", None), getattr(model, "bbox_head", None)
     if isinstance(roi_head, SparseRoIHead) or isinstance(head, DETRHead):
         return _watched_predictions(model, visit)
@@ -137,23 +117,16 @@ def _watched_roi_head(roi_head: nn.Module, visit: Visit) -> Iterator[None]:
 
 @contextmanager
 def _watched_predictions(model: nn.Module, visit: Visit) -> Iterator[None]:
-    handle = model.register_forward_hook(partial(_visit_predictions, visit))
+    def visit_predictions(_module: nn.Module, _args: tuple, samples: list) -> None:
+        for sample in samples:
+            found = _detections(sample.pred_instances, None)
+            visit(sample.metainfo, found, found, partial(ScoredBoxes, found.boxes, found.labels))
+
+    handle = model.register_forward_hook(visit_predictions)
     try:
         yield
     finally:
         handle.remove()
-
-
-def _visit_predictions(visit: Visit, _module: nn.Module, _args: tuple, samples: list) -> None:
-    """Forward hook of a detector without post-processing."""
-    for sample in samples:
-        detections = _detections(sample.pred_instances, None)
-        candidates = Candidates(detections.boxes, detections.labels, detections.scores)
-        visit(sample.metainfo, candidates, detections, partial(_with_scores, detections))
-
-
-def _with_scores(detections: ImageDetections, scores: Tensor) -> ImageDetections:
-    return detections._replace(scores=scores)
 
 
 class _WatchedFunction:
@@ -168,9 +141,7 @@ class _WatchedFunction:
     def __init__(
         self, original: Callable, read: Callable[[dict[str, Any]], ReassignableCandidates], visit: Visit
     ) -> None:
-        self.original = original
-        self.read = read
-        self.visit = visit
+        self.original, self.read, self.visit = original, read, visit
         self._signature = inspect.signature(original)
 
     def bind(self, *args, **kwargs) -> inspect.BoundArguments:
@@ -194,22 +165,18 @@ class _WatchedFunction:
         candidates = self.read(call.arguments)
         visited = replace(candidates, boxes=_unscaled(candidates.boxes, before))
         result = self.original(*call.args, **call.kwargs)
-        self.visit(meta, visited, _detections(result, after), partial(self._rerun, call, candidates, after))
-        return result
 
-    def _rerun(
-        self,
-        call: inspect.BoundArguments,
-        candidates: ReassignableCandidates,
-        after: Sequence[float] | None,
-        scores: Tensor,
-    ) -> ImageDetections:
-        changed = inspect.BoundArguments(call.signature, call.arguments | candidates.arguments_with(scores))
-        return _detections(self.original(*changed.args, **changed.kwargs), after)
+        def rerun(scores: Tensor) -> ScoredBoxes:
+            changed = call.arguments | candidates.arguments_with(scores)
+            again = inspect.BoundArguments(call.signature, changed)
+            return _detections(self.original(*again.args, **again.kwargs), after)
+
+        self.visit(meta, visited, _detections(result, after), rerun)
+        return result
 
 
 @dataclass(frozen=True)
-class ReassignableCandidates(Candidates, ABC):
+class ReassignableCandidates(ScoredBoxes, ABC):
     """Candidates that were read from the arguments of a post-processing function.
 
     Attributes:
@@ -322,7 +289,7 @@ _CANDIDATES_OF = {
 }
 
 
-def _detections(result: InstanceData | tuple, scale: Sequence[float] | None) -> ImageDetections:
+def _detections(result: InstanceData | tuple, scale: Sequence[float] | None) -> ScoredBoxes:
     """Copy the result of a post-processing function, with boxes in pixels of the original image."""
     if isinstance(result, InstanceData):
         boxes, scores, labels = get_box_tensor(result.bboxes), result.scores, result.labels
@@ -330,8 +297,8 @@ def _detections(result: InstanceData | tuple, scale: Sequence[float] | None) -> 
         detections, labels = result
         boxes, scores = detections[:, :4], detections[:, 4]
     # Copied: mmdet may rescale the returned boxes in place later.
-    copies = (part.detach().cpu().clone() for part in (_unscaled(boxes, scale), scores, labels))
-    return ImageDetections(*copies)
+    copies = (part.detach().cpu().clone() for part in (_unscaled(boxes, scale), labels, scores))
+    return ScoredBoxes(*copies)
 
 
 def _unscaled(boxes: Tensor, scale: Sequence[float] | None) -> Tensor:

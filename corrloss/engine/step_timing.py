@@ -78,10 +78,10 @@ def measure(configs: Sequence[dict], iterations: int, log: Callable[[str], None]
             position = (iteration + offset) % len(models)
             model, timing = models[position], timings[position]
             step = model.timed_step(copy.deepcopy(batch))
-            own = model.timed_loss(copy.deepcopy(batch)) if model.heads else None
+            own = [model.timed_loss(copy.deepcopy(batch))] if model.heads else []
             if iteration >= 0:
                 timing.steps.append(step)
-                timing.own += [] if own is None else [own]
+                timing.own += own
     return timings
 
 
@@ -114,12 +114,10 @@ class Trained:
         """
         stopwatch = Stopwatch(self._now)
         with ExitStack() as stack:
-            for owner, name in {_timed_method(head) for head in self.heads}:
-                timed = partialmethod(_timed_loss, getattr(owner, name), stopwatch)
-                stack.enter_context(replaced_attribute(owner, name, timed))
-            for owner, name in {_method_of_mmdet(head) for head in self.heads}:
-                excluded = partialmethod(_excluded, getattr(owner, name), stopwatch)
-                stack.enter_context(replaced_attribute(owner, name, excluded))
+            for find, wrapper in ((_timed_method, _timed_loss), (_method_of_mmdet, _excluded)):
+                for owner, name in {find(head) for head in self.heads}:
+                    wrapped = partialmethod(wrapper, getattr(owner, name), stopwatch)
+                    stack.enter_context(replaced_attribute(owner, name, wrapped))
             losses = self.model(**self.model.data_preprocessor(batch, True), mode="loss")
         terms = [loss for name, loss in losses.items() if name.endswith("loss_corr")]
         start = self._now()
@@ -139,7 +137,6 @@ class Stopwatch:
 
     Attributes:
         now: The clock, in seconds.
-        seconds: Seconds so far.
         predictions: Leaf tensors in place of the head's predictions, where the gradient of the loss ends.
     """
 

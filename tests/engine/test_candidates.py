@@ -23,7 +23,7 @@ from corrloss.analysis.stored_run import load_run
 from corrloss.coco import load_detections, load_ground_truth
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.engine.candidates import MIN_IOU, CandidateRecorder, CandidatesUnavailable
-from corrloss.engine.postprocessing import watched_post_processing
+from corrloss.engine.postprocessing import ScoredBoxes, watched_post_processing
 from corrloss.engine.predict import build_test_runner, predict
 from corrloss.plan.config_files import dump, load
 from corrloss.plan.configs import resolve
@@ -155,13 +155,13 @@ def seen_of(model, batch):
 
 def parts_of(sample):
     found = sample.pred_instances
-    return found.bboxes, found.scores, found.labels
+    return ScoredBoxes(found.bboxes, found.labels, found.scores)
 
 
 def assert_equal(parts, others):
     """To the bit. PAA votes NaN for a box without area, which random weights do make."""
-    for part, other in zip(parts, others, strict=True):
-        torch.testing.assert_close(part, other, rtol=0, atol=0, equal_nan=True)
+    for name, part in vars(parts).items():
+        torch.testing.assert_close(part, getattr(others, name), rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("detector", ALL)
