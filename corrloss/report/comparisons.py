@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,6 +15,14 @@ from corrloss.report.results import FinishedRun, MadeTable, loss_label
 from corrloss.tables.render import NOT_EVIDENCE
 
 RHO = ("rho_img", "rho_cls")
+ONE_PAIR = (
+    "Every interval is over images and holds for this pair of trained models only: another seed gives "
+    "another pair of models, and to measure the method takes several."
+)
+SEVERAL_PAIRS = (
+    "Solid intervals are over images and seeds; dashed ones are of one seed, over images, and hold for that "
+    "pair of trained models only."
+)
 
 
 @dataclass(frozen=True)
@@ -57,17 +66,12 @@ class Comparison:
         """Detector and loss."""
         return f"{self.detector} · {self.loss}"
 
-    @property
-    def significant(self) -> bool:
-        """Whether the interval is known and does not contain 0."""
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
-
 
 def compare(tables: list[MadeTable], runs: list[FinishedRun]) -> list[Comparison]:
-    """One comparison a detector, coefficient and headline metric, in the order of the tables.
+    """One comparison a detector, coefficient and headline metric, those of one detector in sequence.
 
-    Of several weights or options of one coefficient the first is taken, and main tables come first; of
-    several rows with the same loss the one with the most seeds.
+    They are in the order of the tables, masks before boxes. Of several weights or options of one coefficient
+    the first is taken; of several rows with the same loss the one with the most seeds.
 
     Args:
         tables: Tables, main ones first.
@@ -80,14 +84,9 @@ def compare(tables: list[MadeTable], runs: list[FinishedRun]) -> list[Comparison
         before = chosen.setdefault(key, found)
         if found.loss == before.loss and found.n_seeds > before.n_seeds:
             chosen[key] = found
-    return _side_by_side(list(chosen.values()))
-
-
-def _side_by_side(comparisons: list[Comparison]) -> list[Comparison]:
-    """Those of one detector and metric in sequence, masks before boxes; otherwise in their order."""
-    detectors = list(dict.fromkeys((c.dataset, c.detector) for c in comparisons))
+    order = list(dict.fromkeys((c.dataset, c.detector) for c in chosen.values()))
     return sorted(
-        comparisons, key=lambda c: (detectors.index((c.dataset, c.detector)), c.metric != "mask_AP")
+        chosen.values(), key=lambda c: (order.index((c.dataset, c.detector)), c.metric != "mask_AP")
     )
 
 
@@ -131,15 +130,8 @@ def _mean_rho(runs: list[FinishedRun]) -> dict[tuple, dict[str, float]]:
     return means
 
 
-@dataclass(frozen=True)
-class Count:
-    """How many of some comparisons rose.
-
-    Attributes:
-        name: What is counted.
-        rose: Comparisons in which it did.
-        total: All comparisons in which it was measured.
-    """
+class Count(NamedTuple):
+    """How many of the comparisons in which something was measured ``rose``."""
 
     name: str
     rose: int
@@ -149,16 +141,17 @@ class Count:
 def count(comparisons: list[Comparison]) -> list[Count]:
     """The counts at the top of the page, of headline metrics."""
     comparisons = [c for c in comparisons if c.headline]
-    rho = {name: [c.rho[name] for c in comparisons if name in c.rho] for name in RHO}
-    known = [c for c in comparisons if c.interval is not None]
+    counts = []
+    for name in RHO:
+        pairs = [c.rho[name] for c in comparisons if name in c.rho]
+        rose = sum(own > base for base, own in pairs)
+        counts.append(Count(f"{name.replace('rho', 'ρ')} rose", rose, len(pairs)))
+    intervals = [c.interval for c in comparisons if c.interval is not None]
     return [
-        *(
-            Count(f"{name.replace('rho', 'ρ')} rose", sum(own > base for base, own in pairs), len(pairs))
-            for name, pairs in rho.items()
-        ),
+        *counts,
         Count("AP rose", sum(c.delta > 0 for c in comparisons), len(comparisons)),
-        Count("AP rose, interval above 0", sum(c.significant and c.delta > 0 for c in known), len(known)),
-        Count("AP fell, interval below 0", sum(c.significant and c.delta < 0 for c in known), len(known)),
+        Count("AP rose, interval above 0", sum(low > 0 for low, _ in intervals), len(intervals)),
+        Count("AP fell, interval below 0", sum(high < 0 for _, high in intervals), len(intervals)),
     ]
 
 
@@ -168,39 +161,16 @@ def sentences(scale: str, comparisons: list[Comparison]) -> list[str]:
         return ["No detector is finished with and without the loss yet."]
     comparisons = [c for c in comparisons if c.headline]
     detectors = {(c.dataset, c.detector) for c in comparisons}
-    return [
-        f"{len(comparisons)} comparisons of {len(detectors)} detectors, each trained with and without "
-        f"Correlation Loss from the same seeds: {_seeds(comparisons)}.",
-        _meaning_of_intervals(comparisons),
-        _evidence(scale, comparisons),
-    ]
-
-
-def _seeds(comparisons: Iterable[Comparison]) -> str:
     seeds = sorted({c.n_seeds for c in comparisons})
-    if seeds == [1]:
-        return "one seed each"
-    return f"{seeds[0]} seeds each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds each"
-
-
-def _meaning_of_intervals(comparisons: list[Comparison]) -> str:
-    if all(c.n_seeds == 1 for c in comparisons):
-        return (
-            "Every interval is over images and holds for this pair of trained models only: another seed "
-            "gives another pair of models, and to measure the method takes several."
-        )
-    return (
-        "Solid intervals are over images and seeds; dashed ones are of one seed, over images, and hold for "
-        "that pair of trained models only."
-    )
-
-
-def _evidence(scale: str, comparisons: list[Comparison]) -> str:
-    if scale in NOT_EVIDENCE:
-        return (
-            f"At scale {scale} these counts show that the pipeline works; they are no evidence about the "
-            "paper, whose gains are shown for orientation."
-        )
+    number = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))
     verdicts = Counter(c.verdict for c in comparisons if c.verdict)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
-    return f"Compared with the published gains: {counts or 'no verdict'}."
+    return [
+        f"{len(comparisons)} comparisons of {len(detectors)} detectors, each trained with and without "
+        f"Correlation Loss from the same seeds: {'one seed' if seeds == [1] else f'{number} seeds'} each.",
+        ONE_PAIR if seeds == [1] else SEVERAL_PAIRS,
+        f"At scale {scale} these counts show that the pipeline works; they are no evidence about the paper, "
+        "whose gains are shown for orientation."
+        if scale in NOT_EVIDENCE
+        else f"Compared with the published gains: {counts or 'no verdict'}.",
+    ]

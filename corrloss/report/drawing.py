@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from xml.etree import ElementTree
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import matplotlib as mpl
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PIXELS_PER_INCH = 96
@@ -37,14 +36,9 @@ STYLE = {
     "axes.titlesize": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": COLOURS["none"],
-    "axes.labelcolor": COLOURS["ink"],
-    "axes.titlecolor": COLOURS["ink"],
-    "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["none"],
-    "ytick.color": COLOURS["none"],
-    "xtick.labelcolor": COLOURS["ink"],
-    "ytick.labelcolor": COLOURS["ink"],
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), COLOURS["none"]),
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color"), COLOURS["ink"]),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), COLOURS["ink"]),
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": COLOURS["line"],
@@ -56,11 +50,19 @@ STYLE = {
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 TOOLTIP = "tooltip "  # first part of the id of an element that shows one
-KEEP_IDS = ("clipPath", "path", "image")  # elements that others refer to
+#: What is removed from matplotlib's SVG, and what it is replaced by.
+SIMPLER = {
+    r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->": "",
+    rf'<g id="{TOOLTIP}([^"]*)"': r"<g><title>\1</title",
+    r'<g id="[^"]*"': "<g",  # clip paths, markers and images keep theirs
+    r">\s+<": "><",
+    r" font-family: [^;\"]*;?": "",  # the page's own font
+    r" transform=\"rotate\(-0 [^\"]*\"": "",
+    r"(\d+\.\d\d)\d+": r"\1",  # no more digits than a screen shows
+}
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One entry of a legend.
 
     Attributes:
@@ -80,44 +82,40 @@ class Key:
         return f"var(--{names[self.colour]})" if self.colour in names else self.colour
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """A figure of the page.
 
     Attributes:
         panels: SVG elements; they lie side by side where the page is wide enough.
         legend: What the marks mean, the same for all panels.
-        narrow: Panels for a page too narrow for `panels`; empty where those fit everywhere.
     """
 
     panels: list[Markup]
-    legend: list[Key] = field(default_factory=list)
-    narrow: list[Markup] = field(default_factory=list)
+    legend: list[Key]
 
 
-@contextmanager
-def page_style() -> Iterator[None]:
+def page_style() -> AbstractContextManager[None]:
     """Make and draw figures in the page's style."""
-    with mpl.rc_context(STYLE):
-        yield
+    return mpl.rc_context(STYLE)
 
 
-def new_figure(height: float, width: float = NARROW, long_labels: bool = False) -> Figure:
-    """An empty figure.
+def new_axes(height: float, width: float = NARROW, long_labels: bool = False, **labels: str) -> Axes:
+    """The axes of an empty figure.
 
     Args:
-        height: CSS pixels.
-        width: CSS pixels.
+        height, width: CSS pixels.
         long_labels: Whether the labels at the left are names, not numbers. Making room for them doubles
             the time that the figure takes.
+        labels: ``xlabel``, ``ylabel`` and other properties of the axes.
     """
-    size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
+    figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH))
     if long_labels:
-        return Figure(figsize=size, layout="constrained")
-    margins = {"left": 58 / width, "right": 1 - 12 / width, "bottom": 46 / height, "top": 1 - 20 / height}
-    figure = Figure(figsize=size)
-    figure.subplots_adjust(**margins)
-    return figure
+        figure.set_layout_engine("constrained")
+    else:
+        figure.subplots_adjust(58 / width, 46 / height, 1 - 12 / width, 1 - 20 / height)
+    axes = figure.subplots()
+    axes.set(**labels)
+    return axes
 
 
 def tooltip(artist: Artist, text: str) -> None:
@@ -125,50 +123,24 @@ def tooltip(artist: Artist, text: str) -> None:
     artist.set_gid(TOOLTIP + text)
 
 
-def to_svg(figure: Figure, name: str, description: str) -> Markup:
-    """Draw a figure.
+def to_svg(axes: Axes, name: str, description: str) -> Markup:
+    """Draw the figure of some axes: no metadata, no style sheet of its own, no unused ids, no white space.
 
     Args:
-        figure: From `new_figure`.
+        axes: From `new_axes`.
         name: Unique on the page: ids inside the SVG are made from it.
         description: For readers who do not see the figure.
     """
     buffer = io.StringIO()
     empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", XLINK)
-    root = ElementTree.fromstring(buffer.getvalue())
-    _simplify(root)
-    width = figure.get_figwidth() * PIXELS_PER_INCH
-    for attribute in ("width", "height", "version"):
-        del root.attrib[attribute]
-    root.attrib |= {"role": "img", "aria-label": description, "style": f"max-width: {width * 1.25:.0f}px"}
-    return Markup(_with_variables(ElementTree.tostring(root, encoding="unicode")))
-
-
-def _simplify(root: ElementTree.Element) -> None:
-    """Keep what is drawn: no metadata, no style sheet of its own, no unused ids, no white space."""
-    for parent in root.iter():
-        parent.text, parent.tail = (text.strip() if text else None for text in (parent.text, parent.tail))
-        for child in list(parent):
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
-                parent.remove(child)
-        identity = parent.get("id", "")
-        if identity.startswith(TOOLTIP):
-            title = ElementTree.Element(f"{{{SVG}}}title")
-            title.text = identity.removeprefix(TOOLTIP)
-            parent.insert(0, title)
-        if not parent.tag.endswith(KEEP_IDS):
-            parent.attrib.pop("id", None)
-
-
-def _with_variables(svg: str) -> str:
-    """Colours of `COLOURS` as CSS variables, the page's own font, and no more digits than a screen shows."""
-    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
-    svg = re.sub(r" transform=\"rotate\(-0 [^\"]*\"", "", svg)
-    svg = re.sub(r"(\d+\.\d\d)\d+", r"\1", svg)
-    for name, colour in COLOURS.items():
-        svg = re.sub(rf"(fill|stroke): {colour}\b", rf"\1: var(--{name})", svg)
-    return svg
+        axes.figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
+    head, svg = buffer.getvalue().split("<svg ", 1)[1].split(">", 1)
+    view_box = re.search(r'viewBox="[^"]*"', head)[0]
+    for pattern, replacement in SIMPLER.items():
+        svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
+    for meaning, colour in COLOURS.items():
+        svg = re.sub(rf"(fill|stroke): {colour}\b", rf"\1: var(--{meaning})", svg)
+    width = axes.figure.get_figwidth() * PIXELS_PER_INCH * 1.25
+    start = f'<svg xmlns="{SVG}" xmlns:xlink="{XLINK}" {view_box} role="img" style="max-width: {width:.0f}px"'
+    return Markup(f'{start} aria-label="{escape(description)}">{svg}')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,8 +19,7 @@ SAME_OBJECT = 0.5  # IoU from which a detection belongs to an object
 NOWHERE = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True)
-class Photograph:
+class Photograph(NamedTuple):
     """A test image, embedded in the page once and drawn by reference.
 
     Attributes:
@@ -41,8 +40,7 @@ class Photograph:
     scale: float
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A box on a photograph, in units of the drawing.
 
     Attributes:
@@ -59,8 +57,7 @@ class Box:
     label: str
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """The boxes of one run on one photograph."""
 
     title: str
@@ -69,12 +66,9 @@ class Picture:
 
 
 def photographs(name: str, data: DataSet, count: int = EXAMPLES) -> list[Photograph]:
-    """A few test images with objects, spread evenly over the data set; those that exist on this machine.
+    """At most ``count`` test images with objects, spread evenly over the data set called ``name``.
 
-    Args:
-        name: Of the data set; ids are made from it.
-        data: The data set.
-        count: How many at most.
+    Those that exist on this machine.
     """
     files = dict(zip(data.ground_truth.image_ids.tolist(), data.ground_truth.file_names, strict=True))
     with_objects = np.unique(data.ground_truth.image_id[~data.ground_truth.is_crowd])
@@ -86,35 +80,30 @@ def photographs(name: str, data: DataSet, count: int = EXAMPLES) -> list[Photogr
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
             scale = SIDE / max(image.size)
-            width, height = (round(side * scale, 1) for side in image.size)
+            sides = [round(side * scale, 1) for side in image.size]
+            buffer = io.BytesIO()
             image.thumbnail((SIDE, SIDE))  # never larger than the file
+            image.save(buffer, "JPEG", quality=80)
+            source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
             identity = f"image-{name}-{image_id}"
-            found.append(
-                Photograph(identity, files[image_id], image_id, _data_uri(image), width, height, scale)
-            )
+            found.append(Photograph(identity, files[image_id], image_id, source, *sides, scale))
     return found
 
 
 def pictures(photograph: Photograph, ground_truth: GroundTruth, runs: dict[str, Detections]) -> list[Picture]:
-    """The detections of one run, or of a run and its baseline, on one photograph.
+    """The detections of one run, or of a run and its baseline, on one photograph; ``runs`` are by title.
 
     Of an image with k annotated objects the k highest scores are drawn, so that no threshold decides how
     good a detector looks. Where there are two runs, a detection is marked if it is the best-scored one of
     its object and its rank in the image differs between the runs.
-
-    Args:
-        photograph: The image.
-        ground_truth: Annotations of its data set.
-        runs: One or two runs' detections, by title.
     """
     objects = np.flatnonzero((ground_truth.image_id == photograph.image_id) & ~ground_truth.is_crowd)
     image_id = photograph.image_id
     rankings = [_Ranking(found, image_id, ground_truth, objects) for found in runs.values()]
     drawn = []
-    for number, (title, ranking) in enumerate(zip(runs, rankings, strict=True)):
-        other = rankings[1 - number] if len(rankings) == 2 else None
+    true = [_box("object", ground_truth.bbox[row], photograph.scale, "") for row in objects]
+    for title, ranking, other in zip(runs, rankings, [*rankings[1:], rankings[0]], strict=True):
         found = [_detection(ranking, other, rank, photograph.scale) for rank in range(ranking.shown)]
-        true = [_box("object", ground_truth.bbox[row], photograph.scale, "") for row in objects]
         drawn.append(Picture(title, photograph, true + found))
     return drawn
 
@@ -142,9 +131,8 @@ class _Ranking:
         same_class = detections.category_id[rows] == truth.category_id[objects][self.object]
         self.object = np.where(same_class, self.object, -1)
         self.best = np.full(len(objects), NOWHERE)
-        for rank in reversed(range(len(rows))):
-            if self.object[rank] >= 0:
-                self.best[self.object[rank]] = rank
+        ranks = np.flatnonzero(self.object >= 0)
+        np.minimum.at(self.best, self.object[ranks], ranks)
         self.shown = min(len(rows), len(objects))
 
 
@@ -156,10 +144,11 @@ def _nearest(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
     return np.where(overlap.max(axis=1) >= SAME_OBJECT, overlap.argmax(axis=1), -1)
 
 
-def _detection(ranking: _Ranking, other: _Ranking | None, rank: int, scale: float) -> Box:
+def _detection(ranking: _Ranking, other: _Ranking, rank: int, scale: float) -> Box:
+    """The detection of a rank; of a run without another one ``other`` is the same ranking."""
     label = f"#{rank + 1} {ranking.names[rank]} {ranking.scores[rank]:.2f}"
     owner = ranking.object[rank]
-    if other is None or owner < 0 or ranking.best[owner] != rank or other.best[owner] == rank:
+    if owner < 0 or ranking.best[owner] != rank or other.best[owner] == rank:
         return _box("found", ranking.boxes[rank], scale, label)
     there = other.best[owner]
     label += ", in the other run " + ("not found" if there == NOWHERE else f"#{there + 1}")
@@ -168,9 +157,3 @@ def _detection(ranking: _Ranking, other: _Ranking | None, rank: int, scale: floa
 
 def _box(kind: str, bbox: np.ndarray, scale: float, label: str) -> Box:
     return Box(kind, *(round(float(value) * scale, 1) for value in bbox), label)
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

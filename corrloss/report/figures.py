@@ -16,7 +16,7 @@ from corrloss.analysis.correlation import SWEEP, Positives
 from corrloss.analysis.tide import TIDE
 from corrloss.plan.runs import BASELINE
 from corrloss.report.comparisons import RHO, Comparison
-from corrloss.report.drawing import COLOURS, NARROW, Drawing, Key, new_figure, to_svg, tooltip
+from corrloss.report.drawing import COLOURS, NARROW, Drawing, Key, new_axes, to_svg, tooltip
 from corrloss.report.results import FinishedRun
 from corrloss.report.soft_ranks import STRENGTHS, soft_rank
 
@@ -32,20 +32,23 @@ def correlation_and_ap(comparisons: list[Comparison]) -> Drawing | None:
     for name in RHO:
         shown = [c for c in comparisons if name in c.rho and c.metric == "AP"]
         if shown:
-            figure = new_figure(330)
-            axes = figure.subplots()
+            axes = new_axes(330, xlabel=f"{_greek(name)} (Spearman, points)", ylabel="AP")
+            axes.margins(x=0.2)
             for comparison in shown:
                 _step(axes, comparison, name)
-            _label_baselines(axes, shown, name)
-            axes.set(xlabel=f"{_greek(name)} (Spearman, points)", ylabel="AP")
+            for detector, rho, ap in sorted({(c.detector, c.rho[name][0], c.value - c.delta) for c in shown}):
+                axes.annotate(
+                    detector, (rho, ap), (-4, 0), textcoords="offset points", fontsize=6.5, ha="right",
+                    va="center",
+                )  # fmt: skip
             text = f"AP against {_greek(name)}, from each baseline to the same detector with the loss."
-            panels.append(to_svg(figure, f"correlation-{name}", text))
+            panels.append(to_svg(axes, f"correlation-{name}", text))
     return Drawing(panels, coefficient_keys(comparisons)) if panels else None
 
 
 def _step(axes: Axes, comparison: Comparison, name: str) -> None:
     base, own = comparison.rho[name]
-    base_ap, colour = comparison.value - comparison.delta, _colour(comparison.coefficient)
+    base_ap, colour = comparison.value - comparison.delta, coefficient_colour(comparison.coefficient)
     axes.plot([base, own], [base_ap, comparison.value], color=colour, linewidth=1)
     points = ((base, base_ap, BASELINE, COLOURS[BASELINE]), (own, comparison.value, comparison.loss, colour))
     for rho, ap, loss, shade in points:
@@ -53,29 +56,17 @@ def _step(axes: Axes, comparison: Comparison, name: str) -> None:
         tooltip(point, f"{comparison.detector} · {loss}: {_greek(name)} {rho:.1f}, AP {ap:.1f}")
 
 
-def _label_baselines(axes: Axes, comparisons: list[Comparison], name: str) -> None:
-    baselines = {(c.detector, c.rho[name][0], c.value - c.delta) for c in comparisons}
-    for detector, rho, ap in sorted(baselines):
-        axes.annotate(
-            detector, (rho, ap), (-4, 0), textcoords="offset points", fontsize=6.5, ha="right", va="center"
-        )
-    axes.margins(x=0.2)
-
-
 def weight_curves(frame: pd.DataFrame, metric: str) -> dict[str, Drawing]:
     """A metric against λ, one figure a detector, the baseline at λ = 0."""
     drawings = {}
     for detector, rows in frame.groupby("detector", sort=False):
-        figure = new_figure(250)
-        axes = figure.subplots()
+        axes, keys = new_axes(250, xlabel="λ", ylabel=metric), []
         base, others = rows[rows["coefficient"] == BASELINE], rows[rows["coefficient"] != BASELINE]
-        keys = []
         for coefficient, points in others.groupby("coefficient", sort=False):
             line = pd.concat([base, points]).sort_values("weight")
-            axes.plot(line["weight"], line[metric], "o-", color=_colour(coefficient), markersize=4)
+            axes.plot(line["weight"], line[metric], "o-", color=coefficient_colour(coefficient), markersize=4)
             keys.append(coefficient_key(coefficient, "line"))
-        axes.set(xlabel="λ", ylabel=metric)
-        drawings[detector] = Drawing([to_svg(figure, f"weight-{detector}", f"{metric} against λ")], keys)
+        drawings[detector] = Drawing([to_svg(axes, f"weight-{detector}", f"{metric} against λ")], keys)
     return drawings
 
 
@@ -84,33 +75,29 @@ def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positive
 
     None where no run has any.
     """
-    panels = []
-    for run in runs:
-        found = positives(run)
-        if len(found.score):
-            panels.append(_density_panel(run, found))
+    found = [(run, positives(run)) for run in runs]
+    panels = [_density_panel(run, own) for run, own in found if len(own.score)]
     return Drawing(panels, [Key("mean score at an IoU", "ink", "line")]) if panels else None
 
 
 def _density_panel(run: FinishedRun, found: Positives) -> Markup:
-    figure = new_figure(250, COLUMN)
-    axes = figure.subplots()
+    rho = run.metric("rho_img")
+    title = f"{run.loss}, ρ_img " + (f"{rho:.1f}" if known(rho) else "unknown")
+    axes = new_axes(250, COLUMN, xlabel="IoU", ylabel="score", title=title)
     iou_edges, score_edges = np.linspace(found.min_iou, 1, BINS + 1), np.linspace(0, 1, BINS + 1)
     iou = np.clip(found.iou.astype(float), found.min_iou, 1)  # float32 rounds slightly past the ends
     counts = np.histogram2d(found.score, iou, [score_edges, iou_edges])[0]
     shown = np.log10(counts, out=np.full_like(counts, np.nan), where=counts > 0)
-    extent = (found.min_iou, 1, 0, 1)
     image = axes.imshow(
-        shown, origin="lower", extent=extent, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0,
-        vmax=max(1.0, np.log10(counts.max())),
+        shown, origin="lower", extent=(found.min_iou, 1, 0, 1), aspect="auto", interpolation="nearest",
+        cmap="viridis", vmin=0, vmax=max(1.0, np.log10(counts.max())),
     )  # fmt: skip
-    figure.colorbar(image, ax=axes, ticks=MaxNLocator(4, integer=True), format=_power_of_ten)
-    axes.plot(*_mean_by_bin(iou, found.score, iou_edges), color=COLOURS["page"], linewidth=3)
-    axes.plot(*_mean_by_bin(iou, found.score, iou_edges), color=COLOURS["ink"])
-    axes.set(xlabel="IoU", ylabel="score", title=f"{run.loss}, ρ_img {_points(run.metric('rho_img'))}")
+    axes.figure.colorbar(image, ax=axes, ticks=MaxNLocator(4, integer=True), format=_power_of_ten)
+    line = _mean_by_bin(iou, found.score, iou_edges)
+    axes.plot(*line, color=COLOURS["page"], linewidth=3)
+    axes.plot(*line, color=COLOURS["ink"])
     axes.grid(False)
-    text = f"Number of positives by IoU and score: {run.label}"
-    return to_svg(figure, f"density-{run.run.name}", text)
+    return to_svg(axes, f"density-{run.run.name}", f"Number of positives by IoU and score: {run.label}")
 
 
 def _power_of_ten(exponent: float, _position: int) -> str:
@@ -121,29 +108,24 @@ def _mean_by_bin(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> tuple[np.nd
     counts = np.histogram(x, edges)[0]
     sums = np.histogram(x, edges, weights=y.astype(float))[0]
     filled = counts > 0
-    middles = (edges[:-1] + edges[1:]) / 2
-    return middles[filled], sums[filled] / counts[filled]
+    return ((edges[:-1] + edges[1:]) / 2)[filled], sums[filled] / counts[filled]
 
 
 def thresholds(runs: list[FinishedRun]) -> Drawing | None:
     """ρ_img and ρ_cls against the IoU from which a detection is a positive: a line a run."""
     points = {name: [f"{name}_at_{threshold}" for threshold in SWEEP] for name in RHO}
     own = [run for run in runs if any(known(run.metric(at)) for names in points.values() for at in names)]
-    if not own:
-        return None
     panels = []
-    for name, measured in points.items():
-        figure = new_figure(250)
-        axes = figure.subplots()
+    for name, measured in points.items() if own else ():
+        axes = new_axes(250, xlabel="IoU of a positive", ylabel=f"{_greek(name)} (points)")
         for run, colour in zip(own, _shades(own), strict=True):
             values = [_number(run.metric(at)) for at in measured]
             (line,) = axes.plot(SWEEP, values, "o-", color=colour, markersize=4)
             left_out = [run.metric(at.replace("_at_", "_left_out_at_")) for at in measured]
             tooltip(line, f"{run.label}; {LEFT_OUT[name]} left out at each IoU: {left_out}")
-        axes.set(xlabel="IoU of a positive", ylabel=f"{_greek(name)} (points)")
         text = f"{_greek(name)} against the IoU from which a detection is a positive"
-        panels.append(to_svg(figure, f"threshold-{name}-{own[0].run.name}", text))
-    return Drawing(panels, _run_keys(own))
+        panels.append(to_svg(axes, f"threshold-{name}-{own[0].run.name}", text))
+    return Drawing(panels, _run_keys(own)) if panels else None
 
 
 def bounds(runs: list[FinishedRun], name: str) -> Drawing | None:
@@ -157,23 +139,19 @@ def bounds(runs: list[FinishedRun], name: str) -> Drawing | None:
     own = [run for run in in_order if known(run.metric(f"bound_{name}_best_AP"))]
     if not own:
         return None
-    figure = new_figure(60 + 19 * len(own), NARROW, long_labels=True)
-    axes = figure.subplots()
+    axes = new_axes(60 + 19 * len(own), long_labels=True, xlabel="AP", ylim=(len(own) - 0.4, -0.6))
     for row, run in enumerate(own):
-        points = {
-            order: _number(run.metric("AP" if order == "actual" else f"bound_{name}_{order}_AP"))
-            for order in ORDERS
-        }
+        metrics = {order: f"bound_{name}_{order}_AP" for order in ORDERS} | {"actual": "AP"}
+        points = {order: _number(run.metric(metric)) for order, metric in metrics.items()}
         axes.plot(list(points.values()), [row] * len(points), color=COLOURS["line"], linewidth=3)
         for order, ap in points.items():
             (point,) = axes.plot([ap], [row], "o", color=COLOURS[ORDERS[order]], markersize=4.5)
             tooltip(point, f"{run.label}: AP {ap:.1f}, {order} order")
-    axes.set(xlabel="AP", ylim=(len(own) - 0.4, -0.6))
     seeds = {run.run.seed for run in own}
     names = [run.label if len(seeds) > 1 else f"{run.run.detector} · {run.loss}" for run in own]
     axes.set_yticks(range(len(own)), names, fontsize=7.5)
     keys = [Key(f"{order} order", colour) for order, colour in ORDERS.items()]
-    return Drawing([to_svg(figure, f"bounds-{name}", "AP with other orders of the scores")], keys)
+    return Drawing([to_svg(axes, f"bounds-{name}", "AP with other orders of the scores")], keys)
 
 
 def tide(runs: list[FinishedRun]) -> Drawing | None:
@@ -181,28 +159,23 @@ def tide(runs: list[FinishedRun]) -> Drawing | None:
     own = [run for run in runs if any(known(run.metric(f"tide_{kind}")) for kind in TIDE)]
     if not own:
         return None
-    figure = new_figure(250, NARROW * 1.4)
-    axes = figure.subplots()
+    axes = new_axes(250, NARROW * 1.4, ylabel="cost in AP50, points")
     width, places = 0.8 / len(own), np.arange(len(TIDE))
     for number, (run, colour) in enumerate(zip(own, _shades(own), strict=True)):
         costs = [_number(run.metric(f"tide_{kind}")) for kind in TIDE]
         axes.bar(places + (number + 0.5) * width - 0.4, costs, width, color=colour)
-    axes.set(ylabel="cost in AP50, points")
     axes.set_xticks(places, list(TIDE))
-    text = "Cost of each type of error"
-    return Drawing([to_svg(figure, f"tide-{own[0].run.name}", text)], _run_keys(own))
+    return Drawing([to_svg(axes, f"tide-{own[0].run.name}", "Cost of each type of error")], _run_keys(own))
 
 
 def training(runs: list[FinishedRun]) -> Drawing:
     """The whole loss of several trainings."""
-    figure = new_figure(250)
-    axes = figure.subplots()
+    axes = new_axes(250, xlabel="iteration", ylabel="loss", yscale="log")
     for run, colour in zip(runs, _shades(runs), strict=True):
         axes.plot(*_curve(run, "loss"), color=colour)
-    axes.set(xlabel="iteration", ylabel="loss", yscale="log")
     for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         set_formatter("{x:g}")  # the default is a formula, which the page does not typeset
-    panel = to_svg(figure, f"training-{runs[0].run.name}", "Loss against iteration")
+    panel = to_svg(axes, f"training-{runs[0].run.name}", "Loss against iteration")
     return Drawing([panel], _run_keys(runs))
 
 
@@ -211,14 +184,10 @@ def loss_terms(run: FinishedRun) -> Drawing | None:
     terms = dict.fromkeys(name for point in run.curve for name in point if name != "iteration")
     if not terms:
         return None
-    figure = new_figure(220)
-    axes = figure.subplots()
-    keys = []
+    axes = new_axes(220, xlabel="iteration", ylabel="loss")
     for number, name in enumerate(terms):
         axes.plot(*_curve(run, name), color=f"C{number}", linewidth=2.5 if name == "loss" else 1.2)
-        keys.append(Key(name, to_hex(f"C{number}"), "line"))
-    axes.set(xlabel="iteration", ylabel="loss")
-    return Drawing([to_svg(figure, f"terms-{run.run.name}", f"Terms of the loss: {run.label}")], keys)
+    return Drawing([to_svg(axes, f"terms-{run.run.name}", f"Terms of the loss: {run.label}")], _cycle(terms))
 
 
 def _curve(run: FinishedRun, term: str) -> tuple[list[float], list[float]]:
@@ -241,38 +210,42 @@ def soft_ranks(scores: np.ndarray, correlation: dict[str, float]) -> Drawing:
         scores: (n,), in [0, 1].
         correlation: From `corrloss.report.soft_ranks.correlations`.
     """
-    figure = new_figure(300)
-    axes = figure.subplots()
+    axes = new_axes(300, xlabel="score", ylabel="soft rank")
     ascending = np.sort(scores.astype(float))
-    keys = []
     for number, strength in enumerate(STRENGTHS):
-        name = f"strength {strength:g}"
         axes.plot(ascending, soft_rank(ascending, strength), "o-", color=f"C{number}", markersize=2.5)
-        keys.append(Key(f"{name}: ρ = {correlation[name]:.4f}", to_hex(f"C{number}"), "line"))
-    axes.set(xlabel="score", ylabel="soft rank")
-    return Drawing([to_svg(figure, "soft-ranks", "Soft rank against score at several strengths")], keys)
+    names = [f"strength {strength:g}" for strength in STRENGTHS]
+    keys = _cycle(f"{name}: ρ = {correlation[name]:.4f}" for name in names)
+    return Drawing([to_svg(axes, "soft-ranks", "Soft rank against score at several strengths")], keys)
+
+
+def coefficient_colour(coefficient: str) -> str:
+    """The colour of a coefficient, or of the baseline."""
+    return COLOURS.get(coefficient, COLOURS["other"])
 
 
 def coefficient_key(coefficient: str, mark: str = "dot") -> Key:
-    """The legend's entry of a coefficient."""
+    """The legend's entry of a coefficient, or of the baseline."""
     label = "baseline" if coefficient == BASELINE else coefficient
     return Key(label, coefficient if coefficient in COLOURS else "other", mark)
 
 
 def coefficient_keys(comparisons: Iterable[Comparison]) -> list[Key]:
     """The legend of a figure whose colours are coefficients, the baseline first."""
-    names = dict.fromkeys([BASELINE, *(c.coefficient for c in comparisons)])
-    return [coefficient_key(name) for name in names]
+    return [
+        coefficient_key(name) for name in dict.fromkeys([BASELINE, *(c.coefficient for c in comparisons)])
+    ]
+
+
+def _cycle(labels: Iterable[str]) -> list[Key]:
+    """The legend of lines in matplotlib's cycle of colours."""
+    return [Key(label, to_hex(f"C{number}"), "line") for number, label in enumerate(labels)]
 
 
 def _run_keys(runs: list[FinishedRun]) -> list[Key]:
     several = len({run.run.seed for run in runs}) > 1
     labels = [f"{run.loss} · seed {run.run.seed}" if several else run.loss for run in runs]
     return [Key(label, colour, "line") for label, colour in zip(labels, _shades(runs), strict=True)]
-
-
-def _colour(coefficient: str) -> str:
-    return COLOURS.get(coefficient, COLOURS["other"])
 
 
 def _shades(runs: list[FinishedRun]) -> list[str]:
@@ -282,7 +255,7 @@ def _shades(runs: list[FinishedRun]) -> list[str]:
     for run in runs:
         paler = 1 - 0.75 ** seen[run.run.coefficient]
         seen[run.run.coefficient] += 1
-        channels = np.array(to_rgb(_colour(run.run.coefficient)))
+        channels = np.array(to_rgb(coefficient_colour(run.run.coefficient)))
         shades.append(to_hex(channels + paler * (1 - channels)))
     return shades
 
@@ -293,15 +266,11 @@ def _greek(name: str) -> str:
 
 def known(value: float | None) -> bool:
     """Whether a figure is known."""
-    return value is not None and not pd.isna(value)
+    return not pd.isna(value)
 
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else value
-
-
-def _points(value: float | None) -> str:
-    return f"{value:.1f}" if known(value) else "unknown"
 
 
 def by_detector(runs: Iterable[FinishedRun]) -> dict[str, list[FinishedRun]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from corrloss.report.comparisons import Comparison
-from corrloss.report.drawing import COLOURS, NARROW, Drawing, Key, new_figure, to_svg, tooltip
+from corrloss.report.drawing import COLOURS, PIXELS_PER_INCH, Drawing, Key, new_axes, to_svg, tooltip
+from corrloss.report.figures import coefficient_colour, coefficient_key
 
-WIDE = 860  # CSS pixels
+WIDTH = 420  # CSS pixels
 ROW, GAP, AXIS = 15, 0.7, 46  # pixels of a row, rows between detectors, pixels of the axis
 ONE_SEED = Key("95% over images, this pair only (one seed)", "ink", "dashed")
 SEVERAL_SEEDS = Key("95% over images and seeds", "ink", "line")
@@ -27,36 +27,29 @@ def forest(comparisons: list[Comparison], name: str) -> Drawing | None:
         name: Unique on the page.
 
     Returns:
-        The figure, wide and narrow; None where there is nothing to compare.
+        The figure; None where there is nothing to compare.
     """
     if not comparisons:
         return None
-    wide, narrow = (_panel(comparisons, width, f"{name}-{width}") for width in (WIDE, NARROW))
-    return Drawing([wide], _legend(comparisons), [narrow])
-
-
-def _panel(comparisons: list[Comparison], width: int, name: str) -> Markup:
-    places = _places(comparisons)
-    height = max(places.values()) + 1
-    figure = new_figure(AXIS + ROW * height, width, long_labels=True)
-    axes = figure.subplots()
-    for comparison, place in zip(comparisons, places.values(), strict=True):
-        _draw(axes, comparison, place)
+    bands = [list(band) for _, band in groupby(comparisons, _band)]
+    axes = new_axes(AXIS, WIDTH, long_labels=True, xlabel="gain over the baseline, points of AP")
+    place, middles, places = 0.0, [], []
+    for band in bands:
+        middles.append(place + (len(band) - 1) / 2)
+        for comparison in band:
+            _draw(axes, comparison, place)
+            places.append(place)
+            place += 1
+        place += GAP
+    height = places[-1] + 1
+    axes.figure.set_figheight((AXIS + ROW * height) / PIXELS_PER_INCH)
     axes.axvline(0, color=COLOURS["none"], linewidth=1)
-    axes.set(xlabel="gain over the baseline, points of AP", ylim=(height - 0.4, -0.6))
-    _label(axes, comparisons, places)
-    return to_svg(figure, name, "Gain of each detector with Correlation Loss over its baseline")
-
-
-def _places(comparisons: list[Comparison]) -> dict[int, float]:
-    """Position of each comparison on the vertical axis, by its index; detectors are apart by `GAP`."""
-    places, place = {}, 0.0
-    for number, comparison in enumerate(comparisons):
-        if number and _band(comparison) != _band(comparisons[number - 1]):
-            place += GAP
-        places[number] = place
-        place += 1
-    return places
+    axes.set_ylim(height - 0.4, -0.6)
+    several = len({c.dataset for c in comparisons}) > 1
+    axes.set_yticks(middles, [_detector(band[0], several) for band in bands])
+    _label_weights(axes, places, [c.weight for c in comparisons])
+    drawn = to_svg(axes, name, "Gain of each detector with Correlation Loss over its baseline")
+    return Drawing([drawn], _legend(comparisons))
 
 
 def _band(comparison: Comparison) -> tuple[str, str, str]:
@@ -64,7 +57,7 @@ def _band(comparison: Comparison) -> tuple[str, str, str]:
 
 
 def _draw(axes: Axes, comparison: Comparison, place: float) -> None:
-    colour = COLOURS.get(comparison.coefficient, COLOURS["other"])
+    colour = coefficient_colour(comparison.coefficient)
     one_seed = comparison.n_seeds == 1
     if comparison.interval:
         axes.plot(
@@ -72,14 +65,12 @@ def _draw(axes: Axes, comparison: Comparison, place: float) -> None:
             linestyle=(0, (2, 1)) if one_seed else "-", linewidth=1.2 if one_seed else 2.2,
         )  # fmt: skip
     filling = COLOURS["page"] if one_seed else colour
-    (point,) = axes.plot(
-        [comparison.delta], [place], "o", color=colour, markerfacecolor=filling, markersize=5
-    )
+    mark = dict(markerfacecolor=filling, color=colour, markersize=5)
+    (point,) = axes.plot([comparison.delta], [place], "o", **mark)
     tooltip(point, describe(comparison))
     if comparison.published is not None:
-        (diamond,) = axes.plot(
-            [comparison.published], [place], "D", color=COLOURS["ink"], markerfacecolor="none", markersize=4.5
-        )
+        mark = dict(markerfacecolor="none", color=COLOURS["ink"], markersize=4.5)
+        (diamond,) = axes.plot([comparison.published], [place], "D", **mark)
         tooltip(diamond, f"{comparison.name}: published gain {comparison.published:+.1f}")
 
 
@@ -93,31 +84,23 @@ def describe(comparison: Comparison) -> str:
     return f"{text}, {comparison.n_seeds} seed{'s' if comparison.n_seeds > 1 else ''}"
 
 
-def _label(axes: Axes, comparisons: list[Comparison], places: dict[int, float]) -> None:
-    """Detectors at the left, in the middle of their bands; the weight of each loss at the right."""
-    middles, names = [], []
-    datasets = {c.dataset for c in comparisons}
-    for _, band in groupby(places, key=lambda number: _band(comparisons[number])):
-        numbers = list(band)
-        middles.append((places[numbers[0]] + places[numbers[-1]]) / 2)
-        names.append(_detector(comparisons[numbers[0]], several=len(datasets) > 1))
-    axes.set_yticks(middles, names)
-    weights = axes.secondary_yaxis("right")
-    weights.set_yticks(list(places.values()), [c.weight for c in comparisons], fontsize=7)
-    weights.tick_params(length=0)
-    weights.spines["right"].set_visible(False)
-    axes.set_title("λ", loc="right", fontsize=7, pad=2)
-    axes.grid(False, axis="y")
-
-
 def _detector(comparison: Comparison, several: bool) -> str:
     masks = ", masks" if comparison.metric == "mask_AP" else ""
     return f"{comparison.detector}{masks}" + (f"\n{comparison.dataset}" if several else "")
 
 
+def _label_weights(axes: Axes, places: list[float], weights: list[str]) -> None:
+    """The weight of each loss at the right."""
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(places, weights, fontsize=7)
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
+    axes.set_title("λ", loc="right", fontsize=7, pad=2)
+    axes.grid(False, axis="y")
+
+
 def _legend(comparisons: list[Comparison]) -> list[Key]:
-    colours = dict.fromkeys(c.coefficient for c in comparisons)
-    keys = [Key(name, name if name in COLOURS else "other") for name in colours]
+    keys = [coefficient_key(name) for name in dict.fromkeys(c.coefficient for c in comparisons)]
     with_interval = {c.n_seeds == 1 for c in comparisons if c.interval}
     keys += [ONE_SEED] * (True in with_interval) + [SEVERAL_SEEDS] * (False in with_interval)
     return keys + [PUBLISHED] * any(c.published is not None for c in comparisons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -71,18 +72,9 @@ class Panel:
 
 
 def make_panels(
-    tables: list[MadeTable],
-    runs: list[FinishedRun],
-    data: dict[str, DataSet],
-    comparisons: list[Comparison],
+    tables: list[MadeTable], runs: list[FinishedRun], data: dict[str, DataSet], comparisons: list[Comparison]
 ) -> list[Panel]:
-    """All panels, in the order of the page.
-
-    Args:
-        tables: Tables; that of the loss's weight has a panel of its own.
-        runs: Finished runs; of those whose training failed the training alone is shown.
-        data: The data set of each run, by name.
-        comparisons: From `corrloss.report.comparisons.compare`.
+    """All panels, in the order of the page; of runs whose training failed the training alone is shown.
 
     Raises:
         DetectionsError: The positives of a run are damaged.
@@ -115,18 +107,19 @@ def _weight(table: MadeTable) -> Panel:
     return Panel("weight", "Weight of the loss", f"{metric} against λ; λ = 0 is the baseline.", curves)
 
 
-def _density(detectors: dict[str, list[FinishedRun]], data: dict[str, DataSet]) -> Panel:
-    def positives(run: FinishedRun) -> Positives:
-        return load_positives(run.folder.positives, data[run.run.dataset].ground_truth)
+def _positives(data: dict[str, DataSet], run: FinishedRun) -> Positives:
+    return load_positives(run.folder.positives, data[run.run.dataset].ground_truth)
 
+
+def _density(detectors: dict[str, list[FinishedRun]], data: dict[str, DataSet]) -> Panel:
+    positives = partial(_positives, data)
     shown = {}
     for name, runs in detectors.items():
-        first_seeds: dict[str, FinishedRun] = {}
+        first_seeds: dict[str, FinishedRun | None] = dict.fromkeys(run.loss for run in runs)
         for run in sorted(runs, key=lambda run: run.run.seed):
             if run.folder.positives.exists():
-                first_seeds.setdefault(run.loss, run)
-        order = dict.fromkeys(run.loss for run in runs)
-        shown[name] = figures.density([first_seeds[loss] for loss in order if loss in first_seeds], positives)
+                first_seeds[run.loss] = first_seeds[run.loss] or run
+        shown[name] = figures.density([run for run in first_seeds.values() if run], positives)
     return Panel("density", "Score and IoU of positives", DENSITY, shown)
 
 
@@ -149,7 +142,7 @@ def _positives_of_one_image(
     for run in runs:
         if not run.folder.positives.exists():
             continue
-        positives = load_positives(run.folder.positives, data[run.run.dataset].ground_truth)
+        positives = _positives(data, run)
         counted = positives.iou >= POSITIVE_IOU
         images, counts = np.unique(positives.image_id[counted], return_counts=True)
         if len(images):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,7 @@ class ReportError(CorrLossError):
 
 @dataclass(frozen=True)
 class MadeTable:
-    """A table with its values.
-
-    Attributes:
-        plan: The content of its file.
-        frame: From `corrloss.tables.show.read_table`.
-    """
+    """A table: the content of its file, and its values from `corrloss.tables.show.read_table`."""
 
     plan: Table
     frame: pd.DataFrame
@@ -39,9 +35,6 @@ class FinishedRun:
     """A run with its record.
 
     Attributes:
-        run: The run.
-        folder: Its folder.
-        record: ``record.json``.
         curve: Mean of each loss term over stretches of the training; ``iteration`` is the last of each.
     """
 
@@ -65,6 +58,12 @@ class FinishedRun:
         """Why the training failed, and None if it did not. A failed run has no metrics."""
         return self.record.get(FAILED)
 
+    @property
+    def details(self) -> str:
+        """The record without its metrics, as JSON."""
+        others = {name: value for name, value in self.record.items() if name != "metrics"}
+        return json.dumps(others, indent=1, ensure_ascii=False)
+
     def metric(self, name: str) -> float | None:
         """A figure of the record; None where it is unknown."""
         return self.record["metrics"].get(name)
@@ -72,12 +71,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The test images of some runs.
-
-    Attributes:
-        ground_truth: Annotations of the test images.
-        images: Folder of the test images; it need not exist.
-    """
+    """Annotations of the test images of some runs, and the folder of these images, which need not exist."""
 
     ground_truth: GroundTruth
     images: Path
@@ -96,11 +90,7 @@ def loss_label(coefficient: str, weight: float, options: dict) -> str:
 
 
 def load_data_set(data_root: Path, settings: dict) -> DataSet:
-    """The test images and their annotations.
-
-    Args:
-        data_root: Folder that holds the data sets.
-        settings: Of the data set's file in ``experiments/datasets``.
+    """The test images and their annotations, by the settings of a file of ``experiments/datasets``.
 
     Raises:
         DataSetError: The annotations are missing or damaged.
@@ -110,36 +100,24 @@ def load_data_set(data_root: Path, settings: dict) -> DataSet:
 
 
 def load_tables(experiments: Experiments, scale: str, folder: Path) -> list[MadeTable]:
-    """All tables of a scale that were made, main ones first.
-
-    Args:
-        experiments: Where the tables' own files are.
-        scale: Name of the scale.
-        folder: Where the tables' CSVs are.
+    """All tables of a scale that were made, whose CSVs are in ``folder``; main ones first.
 
     Raises:
         ReportError: No table was made yet.
         NoTableError: One is damaged.
     """
-    plans = [load_table(experiments, name, scale) for name in experiments.tables]
-    plans = [plan for plan in plans if plan.kind == "results"]
-    paths = {plan.name: folder / f"{plan.name}.csv" for plan in plans if plan.runs}
-    made = [
-        MadeTable(plan, read_table(path))
-        for plan in sorted(plans, key=lambda plan: not plan.main)
-        if (path := paths.get(plan.name)) and path.exists()
-    ]
+    made = []
+    for plan in (load_table(experiments, name, scale) for name in experiments.tables):
+        path = folder / f"{plan.name}.csv"
+        if plan.kind == "results" and plan.runs and path.exists():
+            made.append(MadeTable(plan, read_table(path)))
     if not made:
         raise ReportError(f"{folder}: no table yet; make them with `snakemake --config scale={scale}`")
-    return made
+    return sorted(made, key=lambda table: not table.plan.main)
 
 
 def load_runs(runs_csv: Path, results: Path) -> list[FinishedRun]:
     """The runs of ``runs.csv`` with their records and training curves, in its order.
-
-    Args:
-        runs_csv: The file.
-        results: Folder of all results.
 
     Raises:
         ReportError: A record is of another config than the row in ``runs.csv``, or a curve is damaged.
@@ -158,14 +136,11 @@ def _finished(row: pd.Series, results: Path) -> FinishedRun:
     record = read_record(folder.record, run)
     if record["config_hash"] != row["config_hash"]:
         raise ReportError(f"{folder.record}: is of another config than runs.csv; run snakemake again")
-    return FinishedRun(run, folder, record, _curve(folder))
-
-
-def _curve(folder: RunFolder) -> list[dict[str, float]]:
     curve = folder.read_training()["curve"]
     try:
-        return [{name: float(value) for name, value in point.items()} for point in curve]
+        curve = [{name: float(value) for name, value in point.items()} for point in curve]
     except (ValueError, TypeError, AttributeError) as error:
         raise ReportError(
             f"{folder.training}: not readable as a training's report ({error!r}); train it again"
         ) from error
+    return FinishedRun(run, folder, record, curve)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -16,35 +16,19 @@ FILTERS = ("detector", "coefficient")
 HEADINGS = {"weight": "λ", "n_seeds": "seeds", "paper_delta": "published Δ", "paper_AP": "published AP"}
 NEED_SEEDS = ("p_value", "p_holm", "se_seeds")  # one pair of models says nothing about the method
 THIS_PAIR_ONLY = "95% over images, this pair only"
-ALWAYS, WIDE, ON_DEMAND = "always", "wide", "on-demand"
+ALWAYS, WIDE, ON_DEMAND = "always", "wide", "on-demand"  # wide: on pages wider than a phone's
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        heading: Its name for people.
-        when: ``always``, ``wide`` (on pages wider than a phone's) or ``on-demand``.
-        cells: As ``(text, value to sort by)``.
-    """
+class Column(NamedTuple):
+    """A column: its name for people, when it is shown, and text and sort value of each cell."""
 
     heading: str
     when: str
     cells: list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class TableView:
-    """A table as text, with what to sort its cells by.
-
-    Attributes:
-        name: Name of its file.
-        title: Heading.
-        question: What the table answers.
-        columns: Its columns, in order.
-        choices: Values to filter by, of each of `FILTERS`.
-    """
+class TableView(NamedTuple):
+    """A table as text; ``choices`` are the values to filter by, of each of `FILTERS`."""
 
     name: str
     title: str
@@ -75,7 +59,10 @@ def _arranged(table: MadeTable) -> dict[str, str]:
     headlines = table.plan.headlines[::-1]  # masks first
     options = [name for name in OPTION_NAMES if name in table.frame]
     gains = [name for metric in headlines for name in (f"delta_{metric}", f"interval {metric}")]
-    metrics = sorted(table.plan.metrics, key=lambda name: (name not in headlines, _is_box(name, headlines)))
+    masks = headlines[0].startswith("mask_")  # then before boxes
+    metrics = sorted(
+        table.plan.metrics, key=lambda name: (name not in headlines, masks and not name.startswith("mask_"))
+    )
     judged = "verdict" in table.frame and (table.frame["verdict"] != NOT_COMPARABLE).any()
     second = ["n_seeds", "paper_delta", *metrics, *(["verdict"] if judged else [])]
     arranged = dict.fromkeys([*FILTERS, "weight", *options, *gains], ALWAYS) | dict.fromkeys(second, WIDE)
@@ -84,11 +71,6 @@ def _arranged(table: MadeTable) -> dict[str, str]:
     if table.frame["n_seeds"].max() < 2:
         hidden += NEED_SEEDS
     return {name: when for name, when in arranged.items() if not name.startswith(hidden)}
-
-
-def _is_box(name: str, headlines: tuple[str, ...]) -> bool:
-    """Whether a metric is of boxes in a table that has masks, where masks come first."""
-    return headlines[0].startswith("mask_") and not name.startswith("mask_")
 
 
 def _column(table: MadeTable, text: pd.DataFrame, name: str, when: str) -> Column:

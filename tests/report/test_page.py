@@ -72,7 +72,6 @@ def test_every_figure_is_drawn(seen):
     per_detector = [len(seen.figures[name]) for name in ("thresholds", "tide", "training", "density")]
     assert per_detector == [2, 2, 2, 2] and len(seen.figures["bounds"]) == 2
     assert seen.figures["density"] == [4, 2]  # the baseline beside each variant
-    assert seen.figures["forest"] == [2]  # wide, and narrow for a phone
 
 
 def test_every_cell_of_the_tables_is_on_the_page(seen, project):
@@ -120,7 +119,7 @@ def test_the_page_is_small(page):
 def test_drawings_take_their_colours_from_the_page(page):
     """So that text and axes are seen in the dark, too; and ids of two drawings never clash."""
     drawings = re.findall(r"<svg xmlns.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 28
+    assert len(drawings) == 27
     assert not any(re.search(r"#(000000|222222|ffffff|fefefe)\b", drawing) for drawing in drawings)
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
