@@ -132,10 +132,7 @@ def _watched_predictions(model: nn.Module, visit: Visit) -> Iterator[None]:
 class _WatchedFunction:
     """A post-processing function of mmdet whose calls are passed to ``visit``.
 
-    Args:
-        original: The function.
-        read: Reads the candidates from its arguments by name.
-        visit: See `Visit`.
+    ``read`` reads the candidates from the arguments of ``original`` by name.
     """
 
     def __init__(

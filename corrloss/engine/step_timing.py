@@ -41,16 +41,10 @@ PATCH_POINTS = {
 
 @dataclass
 class Timing:
-    """Seconds of each timed step of one model.
+    """Seconds of each timed step of one model; ``own`` is empty for a model without the loss."""
 
-    Attributes:
-        steps: Of the whole step: forward, losses, backward, optimiser.
-        own: Of finding the positives, the loss and its gradient with respect to the head's predictions; empty
-            for a model without the loss.
-    """
-
-    steps: list[float] = field(default_factory=list)
-    own: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)  # forward, losses, backward, optimiser
+    own: list[float] = field(default_factory=list)  # positives, loss, its gradient at the head's predictions
 
 
 def measure(configs: Sequence[dict], iterations: int, log: Callable[[str], None]) -> list[Timing]:
@@ -133,15 +127,11 @@ class Trained:
 
 @dataclass
 class Stopwatch:
-    """Seconds of the loss in one step.
-
-    Attributes:
-        now: The clock, in seconds.
-        predictions: Leaf tensors in place of the head's predictions, where the gradient of the loss ends.
-    """
+    """Seconds of the loss in one step, by the clock ``now``."""
 
     now: Callable[[], float]
     seconds: float = 0.0
+    #: Leaf tensors in place of the head's predictions, where the gradient of the loss ends.
     predictions: list[Tensor] = field(default_factory=list)
 
     def detached(self, value: object) -> object:

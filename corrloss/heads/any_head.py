@@ -164,5 +164,4 @@ def _reduce(head: nn.Module) -> tuple:
 
 def _unpickled(plain: type) -> nn.Module:
     """A head without attributes, which pickle and copy fill."""
-    kind = _with_loss(plain)
-    return kind.__new__(kind)
+    return object.__new__(_with_loss(plain))

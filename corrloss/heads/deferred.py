@@ -24,33 +24,21 @@ from corrloss.ranking import flatten_targets
 
 @dataclass(frozen=True)
 class Predictions:
-    """All predictions of a batch, and the boxes of its positives, in the head's order.
+    """All n predictions of a batch, and the boxes of its p positives, in the head's order.
 
-    Attributes:
-        logits: Classification logits, float (n, classes).
-        labels: Labels after assignment, int64 (n,); those in [0, classes) are positives.
-        weights: 0 for ignored predictions, else 1, float (n,).
-        index: Positions of the positives, int64 (p,).
-        boxes: Their decoded boxes, float (p, 4), with the regressor's gradient. Empty if the head computes
-            its own box loss.
-        targets: Ground-truth boxes of the positives, float (p, 4), or empty like ``boxes``.
-        avg_factor: Normaliser of the head's classification loss: its number of positives.
+    ``boxes`` and ``targets`` are empty if the head computes its own box loss.
     """
 
-    logits: Tensor
-    labels: Tensor
-    weights: Tensor
-    index: Tensor
-    boxes: Tensor
-    targets: Tensor
-    avg_factor: Tensor | float
+    logits: Tensor  # float (n, classes)
+    labels: Tensor  # after assignment, int64 (n,); those in [0, classes) are positives
+    weights: Tensor  # 0 for ignored predictions, else 1, float (n,)
+    index: Tensor  # positions of the positives, int64 (p,)
+    boxes: Tensor  # decoded boxes of the positives, float (p, 4), with the regressor's gradient
+    targets: Tensor  # their ground-truth boxes, float (p, 4)
+    avg_factor: Tensor | float  # normaliser of the head's classification loss: its number of positives
 
     def flat_targets(self, quality: Tensor | None = None) -> Tensor:
-        """Targets of ``logits.reshape(-1)`` for a ranking loss, (n * classes,).
-
-        Args:
-            quality: Target of each prediction if it is positive, (n,); None stands for 1.
-        """
+        """Targets of ``logits.reshape(-1)`` for a ranking loss, (n * classes,); see `flatten_targets`."""
         return flatten_targets(self.labels, self.logits.shape[1], self.weights, quality)
 
     def quality(self) -> Tensor:

@@ -65,12 +65,8 @@ class CorrelationMixin:
 class PositivesCollector:
     """Collects the positives of one call of ``loss_by_feat``, one level or image at a time.
 
-    Args:
-        use_sigmoid: How the head turns logits into scores, see `matched_scores`.
-        sizes: Number of predictions of one image at each feature level.
-        num_images: Number of images in the batch.
-        level_major: Order in which the head flattens its predictions, see `locate`.
-        head: Name of the head, for error messages.
+    For ``use_sigmoid`` see `matched_scores`, for the sizes and order of the predictions `locate`; ``head`` is
+    a name for error messages.
     """
 
     def __init__(
@@ -83,13 +79,13 @@ class PositivesCollector:
         self._parts: list[tuple[Tensor, ...]] = []
 
     def add(self, logits: Tensor, labels: Tensor, index: Tensor, *boxes: Tensor) -> None:
-        """Add the positives among the next n predictions.
+        """Add the p positives among the next n predictions.
 
         Args:
-            logits: Classification logits of these predictions, shape (n, classes).
-            labels: Their labels after assignment, int64, shape (n,).
-            index: Positions of the p positives among them, int64, shape (p,).
-            boxes: What the IoUs of the positives are computed from, each of shape (p, 4).
+            logits: Of these predictions, (n, classes).
+            labels: After assignment, int64 (n,).
+            index: Positions of the positives, int64 (p,).
+            boxes: What the IoUs of the positives are computed from, each (p, 4).
         """
         scores = matched_scores(logits, index, labels[index], self.use_sigmoid)
         self._parts.append((scores, index + self._n_predictions, *boxes))

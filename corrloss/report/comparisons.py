@@ -27,39 +27,22 @@ SEVERAL_PAIRS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """A detector trained with the loss, compared with its baseline; means over seeds, in points.
-
-    Attributes:
-        dataset: Name of the data set.
-        detector: Name of the detector.
-        coefficient: Coefficient of the loss.
-        weight: λ of the loss, as text.
-        loss: Coefficient, weight and options.
-        metric: ``AP`` or ``mask_AP``.
-        headline: Whether it is the metric that the table is about: masks where there are masks.
-        value: The metric with the loss.
-        delta: The metric minus that of the baseline.
-        interval: 95% interval of `delta`; None where it is unknown.
-        n_seeds: Trainings that `value` is the mean of. With one seed the interval is over images alone.
-        published: The gain that the paper reports; None where it is unknown.
-        verdict: How the table compares the two; empty where it does not.
-        rho: ``(baseline, with the loss)`` of each of `RHO` that was measured.
-    """
+    """A detector trained with the loss, compared with its baseline; means over seeds, in points."""
 
     dataset: str
     detector: str
     coefficient: str
-    weight: str
-    loss: str
-    metric: str
-    headline: bool
-    value: float
-    delta: float
-    interval: tuple[float, float] | None
+    weight: str  # λ, as text
+    loss: str  # coefficient, weight and options
+    metric: str  # AP or mask_AP
+    headline: bool  # whether it is the metric that the table is about: masks where there are masks
+    value: float  # the metric with the loss
+    delta: float  # the metric minus that of the baseline
+    interval: tuple[float, float] | None  # 95% interval of delta; over images alone where there is one seed
     n_seeds: int
-    published: float | None
-    verdict: str
-    rho: dict[str, tuple[float, float]] = field(default_factory=dict)
+    published: float | None  # the gain that the paper reports
+    verdict: str  # how the table compares the two; empty where it does not
+    rho: dict[str, tuple[float, float]] = field(default_factory=dict)  # of RHO: (baseline, with the loss)
 
     @property
     def name(self) -> str:

@@ -53,27 +53,21 @@ TOOLTIP = "tooltip "  # first part of the id of an element that shows one
 #: What is removed from matplotlib's SVG, and what it is replaced by.
 SIMPLER = {
     r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->": "",
-    rf'<g id="{TOOLTIP}([^"]*)"': r"<g><title>\1</title",
-    r'<g id="[^"]*"': "<g",  # clip paths, markers and images keep theirs
+    rf"<g id=(['\"]){TOOLTIP}(.*?)\1": r"<g><title>\2</title",
+    r"<g id=(['\"]).*?\1": "<g",  # clip paths, markers and images keep theirs
     r">\s+<": "><",
     r" font-family: [^;\"]*;?": "",  # the page's own font
     r" transform=\"rotate\(-0 [^\"]*\"": "",
-    r"(\d+\.\d\d)\d+": r"\1",  # no more digits than a screen shows
+    r"(\d+\.\d\d)\d+(?=[^<>]*>)": r"\1",  # coordinates, not texts: no more digits than a screen shows
 }
 
 
 class Key(NamedTuple):
-    """One entry of a legend.
-
-    Attributes:
-        label: What the mark means.
-        colour: A name of `COLOURS`, or a CSS colour.
-        mark: ``dot``, ``ring``, ``diamond``, ``line`` or ``dashed``.
-    """
+    """One entry of a legend."""
 
     label: str
-    colour: str
-    mark: str = "dot"
+    colour: str  # a name of `COLOURS`, or a CSS colour
+    mark: str = "dot"  # or `diamond`, `line`, `dashed`
 
     @property
     def css(self) -> str:
@@ -83,15 +77,10 @@ class Key(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """A figure of the page.
+    """A figure of the page."""
 
-    Attributes:
-        panels: SVG elements; they lie side by side where the page is wide enough.
-        legend: What the marks mean, the same for all panels.
-    """
-
-    panels: list[Markup]
-    legend: list[Key]
+    panels: list[Markup]  # SVG elements; they lie side by side where the page is wide enough
+    legend: list[Key]  # the same for all panels
 
 
 def page_style() -> AbstractContextManager[None]:

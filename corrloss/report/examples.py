@@ -20,41 +20,26 @@ NOWHERE = np.iinfo(np.int64).max
 
 
 class Photograph(NamedTuple):
-    """A test image, embedded in the page once and drawn by reference.
+    """A test image, embedded in the page once and drawn by reference."""
 
-    Attributes:
-        id: Unique on the page.
-        name: Name of the file.
-        image_id: Id in the annotations.
-        source: The picture as a data URI.
-        width, height: In units of the drawing; the longer one is `SIDE`.
-        scale: Units of the drawing per pixel of the file.
-    """
-
-    id: str
-    name: str
+    id: str  # unique on the page
+    name: str  # of the file
     image_id: int
-    source: str
-    width: float
+    source: str  # the picture as a data URI
+    width: float  # in units of the drawing; the longer side is `SIDE`
     height: float
-    scale: float
+    scale: float  # units of the drawing per pixel of the file
 
 
 class Box(NamedTuple):
-    """A box on a photograph, in units of the drawing.
+    """A box on a photograph, in units of the drawing."""
 
-    Attributes:
-        kind: ``object``, ``found`` or ``changed``: an annotated object, a detection, a detection whose rank
-            differs between the two runs.
-        label: Rank, class and score of a detection; the class of an object.
-    """
-
-    kind: str
+    kind: str  # `object`: annotated; `found`: a detection; `changed`: one whose rank differs between the runs
     x: float
     y: float
     width: float
     height: float
-    label: str
+    label: str  # rank, class and score of a detection
 
 
 class Picture(NamedTuple):

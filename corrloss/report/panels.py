@@ -49,21 +49,13 @@ SOFT_RANKS = (
 
 @dataclass(frozen=True)
 class Panel:
-    """Figures that answer one question, of which one is shown at a time.
+    """Figures that answer one question, of which one is shown at a time."""
 
-    Attributes:
-        id: Name for links.
-        title: Heading.
-        text: What it shows.
-        figures: By the name to choose them by; None for what could not be drawn.
-        missing: Shown where there is no figure.
-    """
-
-    id: str
+    id: str  # for links
     title: str
-    text: str
-    figures: dict[str, Drawing | None] = field(default_factory=dict)
-    missing: str = "The finished runs hold nothing to show here."
+    text: str  # what it shows
+    figures: dict[str, Drawing | None] = field(default_factory=dict)  # None: could not be drawn
+    missing: str = "The finished runs hold nothing to show here."  # shown where there is no figure
 
     @property
     def drawn(self) -> dict[str, Drawing]:
