@@ -53,8 +53,9 @@ class Comparison:
 def compare(tables: list[MadeTable], runs: list[FinishedRun]) -> list[Comparison]:
     """One comparison a detector, coefficient and headline metric, those of one detector in sequence.
 
-    They are in the order of the tables, masks before boxes. Of several weights or options of one coefficient
-    the first is taken; of several rows with the same loss the one with the most seeds.
+    They are in the order of the tables, masks before boxes. Rows without the loss, of another recipe than the
+    baseline's, are left out. Of several weights or options of one coefficient the first is taken; of several
+    rows with the same loss the one with the most seeds.
 
     Args:
         tables: Tables, main ones first.
@@ -80,7 +81,7 @@ def _rows(table: MadeTable, rho: dict[tuple, dict[str, float]]) -> Iterator[Comp
         loss = loss_label(row["coefficient"], row["weight"], options)
         base, own = (rho.get((dataset, row["detector"], name), {}) for name in (BASELINE, loss))
         for metric in table.plan.headlines:
-            if loss != BASELINE and pd.notna(row[f"delta_{metric}"]):
+            if row["coefficient"] != BASELINE and pd.notna(row[f"delta_{metric}"]):
                 headline = metric == table.plan.headlines[-1]  # the one of the published figures
                 published = row.get("paper_delta") if headline else None
                 yield Comparison(

@@ -87,7 +87,8 @@ def _examples(
         return load_detections(finished[key].folder.detections(), data[key.dataset].ground_truth)
 
     for run in runs:
-        titles = dict.fromkeys([run.run.baseline, run.run], f"with the loss: {run.loss}")
+        own = f"with the loss: {run.loss}" if run.run.has_loss else f"without the loss: {run.loss}"
+        titles = dict.fromkeys([run.run.baseline, run.run], own)
         titles[run.run.baseline] = "without the loss"
         images = [] if run.failed else shown[run.run.dataset]
         pair = {title: detections(key) for key, title in titles.items() if images and key in finished}

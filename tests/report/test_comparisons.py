@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pandas as pd
+
 from corrloss.report.comparisons import Comparison, compare, count, sentences
 from corrloss.report.forest import ONE_SEED, PUBLISHED, SEVERAL_SEEDS, forest
 
@@ -69,3 +71,10 @@ def test_of_equal_losses_the_one_with_more_seeds_is_taken(project):
     more = replace(tables[0], frame=frame)
     assert all(c.n_seeds == 3 for c in compare([tables[0], more], []))
     assert all(c.n_seeds == 3 for c in compare([more, tables[0]], []))
+
+
+def test_a_run_without_the_loss_under_another_recipe_is_no_comparison(project):
+    table = project.tables()[0]
+    half = table.frame[table.frame["coefficient"] != "none"].assign(coefficient="none", weight=0.0)
+    frame = pd.concat([table.frame, half.assign(batch="half")])
+    assert compare([replace(table, frame=frame)], []) == compare([table], [])
