@@ -56,7 +56,7 @@ def _size(path):
 def one_step(path):
     """Train one step of the config with the loss, on larger images where mmdet itself needs them."""
     outcome = _attempt(path, SIZE)
-    return _attempt(path, 2 * SIZE) if outcome.verdict == UNTESTED else outcome
+    return _attempt(path, 4 * SIZE) if outcome.verdict == UNTESTED else outcome
 
 
 def _attempt(path, size):
