@@ -55,8 +55,11 @@ def _size(path):
 
 def one_step(path):
     """Train one step of the config with the loss, on larger images where mmdet itself needs them."""
-    outcome = _attempt(path, SIZE)
-    return _attempt(path, 4 * SIZE) if outcome.verdict == UNTESTED else outcome
+    for size in (SIZE, 2 * SIZE, 4 * SIZE):
+        outcome = _attempt(path, size)
+        if outcome.verdict != UNTESTED:
+            break
+    return outcome
 
 
 def _attempt(path, size):
