@@ -1,4 +1,4 @@
-"""Reading YAML files strictly: duplicate keys and numbers that are not finite are errors."""
+"""Reading YAML files strictly: duplicate keys, numbers that are not finite and too large files are errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from corrloss.plan.schema import ExperimentError, check, shortened
+
+
+MAX_DEPTH = 50
+MAX_NODES = 100_000  # with every alias counted as the nodes that it repeats
 
 
 class StrictLoader(yaml.CSafeLoader):
@@ -68,16 +72,47 @@ def load_yaml(path: Path, loader: type[StrictLoader] = StrictLoader) -> object:
     """Content of one YAML file.
 
     Raises:
-        ExperimentError: It is missing or not YAML, has a duplicate key or a number that is not finite.
+        ExperimentError: It is missing or not YAML, has a duplicate key or a number that is not finite, or is
+            nested too deeply or too large with its aliases replaced by what they repeat.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), loader)
+        text = path.read_text(encoding="utf-8")
+        _refuse_too_large(text)
+        return loader(text).get_single_data()
     except FileNotFoundError:
         raise ExperimentError(
             f"{path}: no such file; there are {', '.join(names(path.parent, '.yaml'))}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: an impossible date, for example
         raise ExperimentError(f"{path}: not readable as YAML: {error}") from error
+
+
+def _refuse_too_large(text: str) -> None:
+    """Bound the depth and the number of nodes before any is made: PyYAML's composer is recursive.
+
+    Raises:
+        ConstructorError: A bound is exceeded, or an alias is inside the node that it repeats.
+    """
+    sizes: dict[str, int] = {}  # number of nodes by anchor
+    opened: list[tuple[str | None, int]] = []  # anchor of each collection, and the number of nodes before it
+    nodes = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ConstructorError(None, None, f"alias *{event.anchor} before the end of its anchor", event.start_mark)
+            nodes += sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            nodes += 1
+        if isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, nodes))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            sizes[anchor] = nodes - before + 1
+        if len(opened) > MAX_DEPTH or nodes > MAX_NODES:
+            limit = f"expected at most {MAX_DEPTH} levels and {MAX_NODES} nodes, aliases included, got more"
+            raise ConstructorError(None, None, limit, event.start_mark)
 
 
 def read_yaml(path: Path, schema: dict) -> dict:

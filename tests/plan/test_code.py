@@ -53,7 +53,7 @@ def test_the_loss_and_the_head_are_part_of_it():
         ("heads/atss.py", "=None, **kwargs)", "=1, **kwargs)", {"baseline", "with loss"}),
         ("heads/retinanet.py", "reshape(-1, 4)", "reshape(-1, 5)", {"retinanet"}),
         ("heads/paa.py", "square()", "abs()", set()),
-        ("coco/reading.py", "import ", "import math as unused_name\nimport ", set()),
+        ("coco/annotations.py", "import ", "import math as unused_name\nimport ", set()),
         ("loss.py", "import torch\n", "# a remark\nimport torch\n", set()),
         ("loss.py", "The loss of the positives.", "The loss of the positives, in other words.", set()),
     ],
