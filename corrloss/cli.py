@@ -54,8 +54,8 @@ def command(function: Callable, hidden: bool = False) -> Callable:
             advice = ""
             if getattr(error, "errno", None) == errno.ENOSPC:
                 advice = ". Make room and start again: finished runs are kept, trainings resume"
-            elif type(error) is OSError:
-                raise  # not of a kind that names a file: a defect, and its traceback is needed
+            elif type(error) is OSError and error.filename is None:
+                raise  # names no file: a defect, and its traceback is needed
             print(f"error: {error}{advice}", file=sys.stderr)
             raise typer.Exit(1) from error
 
@@ -269,7 +269,7 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     from corrloss.tables.render import to_latex, to_markdown
 
     settings = load(root, pairs)
-    plan = load_table(settings.experiments, name, settings.scale)
+    plan = load_table(settings.experiments, name, settings.scale, "results")
     reference = load_reference(settings.experiments.folder / "reference" / "paper.csv")
     frame = build_table(plan, read_runs(settings.runs_csv), reference, stored_intervals(settings.results))
     out = settings.table(name)
@@ -293,12 +293,13 @@ def overhead(
 
     from corrloss.files import write_csv, write_text
     from corrloss.plan.matrix import load_matrix
+    from corrloss.plan.table_files import load_table
     from corrloss.tables.overhead import overhead_rows, to_markdown
     from corrloss.tables.reference import load_reference
 
     settings = load(root, pairs)
     matrix = load_matrix(settings)
-    plan = matrix.tables[name]
+    plan = load_table(settings.experiments, name, settings.scale, "overhead")
     reference = load_reference(settings.experiments.folder / "reference" / "paper.csv")
     rows = []
     with on_gpus(min(1, matrix.most("gpus")), gpu_lease):

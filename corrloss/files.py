@@ -60,8 +60,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as CSV with six significant digits, atomically."""
+    """Write a table as CSV with six significant digits, atomically.
+
+    Text that a spreadsheet would run as a formula is preceded by an apostrophe.
+    """
+    texts = {name: frame[name].map(_no_formula) for name in frame.select_dtypes(["object", "string"])}
+    frame = frame.assign(**texts).rename(columns=_no_formula)
     write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+
+
+def _no_formula(value: object) -> object:
+    starts = ("=", "+", "-", "@", "\t", "\r", "\n")
+    return f"'{value}" if isinstance(value, str) and value.startswith(starts) else value
 
 
 def write_json(path: Path, content: object) -> None:

@@ -1,9 +1,11 @@
+import csv
 import json
 import threading
 
+import pandas as pd
 import pytest
 
-from corrloss.files import atomic_write, write_json
+from corrloss.files import atomic_write, write_csv, write_json
 
 
 def left(folder):
@@ -86,3 +88,12 @@ def test_two_writers_of_one_file_use_different_temporary_files(tmp_path):
         assert one != other
         one.write_text("one"), other.write_text("other")
     assert left(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x")'])
+def test_no_cell_and_no_heading_of_a_csv_file_is_a_formula(tmp_path, text):
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"name": [text, "a=1", None], text: [-1.5, 2.0, None]}))
+    with (tmp_path / "a.csv").open(newline="") as file:
+        heading, *rows = csv.reader(file)
+    assert heading == ["name", f"'{text}"]
+    assert rows == [[f"'{text}", "-1.5"], ["a=1", "2"], ["", ""]]  # a negative number stays one

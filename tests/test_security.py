@@ -40,7 +40,7 @@ def test_nothing_that_is_read_is_run(path):
         if name.startswith("subprocess."):
             assert not keywords(node).get("shell"), f"{where}: no shell"
         if name == "yaml.load":
-            assert ast.unparse(node.args[1]) == "StrictLoader", where
+            pytest.fail(f"{where}: YAML is read by corrloss.plan.yaml_files.load_yaml")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

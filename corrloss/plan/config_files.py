@@ -29,7 +29,7 @@ def load(path: Path) -> Config:
         settings = dict(map(_setting, ast.parse(path.read_text(encoding="utf-8")).body))
         if missing := [key for key in ("model", "bench", "randomness") if key not in settings]:
             raise ValueError(f"no {', '.join(missing)}")
-    except (OSError, SyntaxError, ValueError, RecursionError) as error:
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExperimentError(
             f"{path}: not readable as a run's config ({error}); delete it and run snakemake again"
         ) from error

@@ -17,7 +17,7 @@ from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.pretrained import use_local_weights
 from corrloss.plan.runs import LOSS_OPTIONS, Run
-from corrloss.plan.schema import ExperimentError
+from corrloss.plan.schema import ExperimentError, check
 
 # What of an mmdet config decides a run. The rest (visualisers, log intervals, test-time augmentation …)
 # is left out, so that it cannot make a finished run stale.
@@ -90,6 +90,8 @@ def _without_loss(
         _merge(config, changes, place)
         _set_epochs(config, config._cfg_dict.pop("epochs", None))  # at once: later changes win
     plain = config.to_dict()
+    whole = {**plain, "correlation": settings["correlation"]}
+    check(whole, experiments.schema("detector"), f"{detector_file}, with what scale {scale} changes")
     heads = _heads_at(plain, settings["correlation"]["at"], detector_file)
     _set_num_classes(plain["model"], heads, data.get("num_classes") or len(data["classes"]))
     bench = {"masks": masks, "channels_last": plain.pop("channels_last", False)}
@@ -228,8 +230,8 @@ def _set_epochs(config: Config, epochs: int | None) -> None:
     """Stretch a section's schedule: its length, and the end of the schedulers that count epochs."""
     if epochs is not None:
         config.train_cfg.max_epochs = epochs
-        for scheduler in config.param_scheduler:
-            if scheduler["by_epoch"]:
+        for scheduler in config.get("param_scheduler", ()):
+            if scheduler.get("by_epoch", True):
                 scheduler["end"] = epochs
 
 

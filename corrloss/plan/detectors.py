@@ -19,7 +19,7 @@ from mmengine.config import Config
 from corrloss.files import atomic_write
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.schema import ExperimentError, check
-from corrloss.plan.yaml_files import names
+from corrloss.plan.yaml_files import existing
 
 
 def read_settings(experiments: Experiments, kind: str, name: str, cache: Path | None = None) -> dict:
@@ -34,7 +34,7 @@ def read_settings(experiments: Experiments, kind: str, name: str, cache: Path | 
     Raises:
         ExperimentError: There is no such file, it is no config, or what the bench needs is not in it.
     """
-    path = experiments.folder / f"{kind}s" / f"{name}.py"
+    path = existing(experiments.folder / f"{kind}s", name, ".py")
     settings = load_settings(path, cache)
     check(settings, experiments.schema(kind), path)
     return settings
@@ -51,11 +51,8 @@ def load_settings(path: Path, cache: Path | None = None) -> dict:
         cache: Folder for what was loaded before; None loads afresh.
 
     Raises:
-        ExperimentError: There is no such file, it is no config, or it holds other than plain values.
+        ExperimentError: It is not a config, or it holds other than plain values.
     """
-    if not path.is_file():
-        known = ", ".join(names(path.parent, ".py"))
-        raise ExperimentError(f"{path}: no such file; there are {known}")
     if cache is None:
         return _load(path)
     kept = cache / f"{path.parent.name}-{path.stem}-{_fingerprint(path.parent.parent)}.txt"

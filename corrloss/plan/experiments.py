@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from corrloss.plan.yaml_files import load_yaml, names, read_yaml
+from corrloss.plan.yaml_files import existing, load_yaml, names, read_yaml
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Experiments:
         A file may ``extend`` another of its kind and then says only what differs.
 
         Raises:
-            ExperimentError: See `corrloss.plan.schema.read_yaml`.
+            ExperimentError: There is no such file, or see `corrloss.plan.yaml_files.read_yaml`.
         """
-        return read_yaml(self.folder / f"{kind}s" / f"{name}.yaml", self.schema(kind))
+        return read_yaml(existing(self.folder / f"{kind}s", name, ".yaml"), self.schema(kind))
 
     @functools.cache  # noqa: B019
     def schema(self, kind: str) -> dict:

@@ -123,10 +123,18 @@ class Matrix:
         return [name for name in self.result_tables if any(name in tables for tables in requested)]
 
     def test_dev_data(self, run: Run) -> str:
-        """Name of the data set that stands for COCO test-dev in the tables that have a run."""
-        tables = self.tables.values()
-        (dataset,) = {table.test_dev for table in tables if table.test_dev and run in table.runs}
-        return dataset
+        """Name of the data set that stands for COCO test-dev in the tables that have a run.
+
+        Raises:
+            ExperimentError: No table has the run and ``test_dev``, or the scale has no such data set.
+        """
+        for table in self.tables.values():
+            if table.test_dev and run in table.runs:
+                return table.test_dev
+        raise ExperimentError(
+            f"{run.name}: expected a table with `test_dev: true` that has this run, and a data set "
+            f"`test_dev` of scale {self.scale!r}, found none; add them in experiments/"
+        )
 
     def missing(self, data_root: Path, *, has_gpus: bool) -> Iterator[str]:
         """What a machine lacks for the scale: data sets that cannot be made here, GPUs."""

@@ -141,7 +141,7 @@ def _value(text: object, schema: dict) -> object:
     kinds = schema.get("type", "string")
     if "null" in kinds and text in ("", "null", "~"):
         return None
-    if "integer" in kinds and re.fullmatch(r"-?[0-9]+", str(text)):
+    if "integer" in kinds and re.fullmatch(r"-?[0-9]{1,18}", str(text)):
         return int(text)
     if "boolean" in kinds and str(text).lower() in ("true", "false"):
         return str(text).lower() == "true"

@@ -44,19 +44,21 @@ class Table:
     max_detections: int = 100
 
 
-def load_table(experiments: Experiments, name: str, scale: str) -> Table:
+def load_table(experiments: Experiments, name: str, scale: str, needed: str = "") -> Table:
     """Read one table file and list the runs that it needs at a scale.
 
     Args:
         experiments: Where the files are.
         name: Name of the table.
         scale: Name of the scale.
+        needed: The kind that it must have; "" accepts each, and a table without runs at this scale.
 
     Returns:
         The table; its ``runs`` are empty where the file leaves this scale out.
 
     Raises:
-        ExperimentError: The file is broken, or a variant lacks the baseline that it is compared with.
+        ExperimentError: The file is broken or of another kind, or a variant lacks the baseline that it is
+            compared with.
     """
     content = experiments.read("table", name)
     datasets = experiments.read("scale", scale)["datasets"]
@@ -80,6 +82,11 @@ def load_table(experiments: Experiments, name: str, scale: str) -> Table:
                 for seed in content.get("seeds", {}).get(scale, [0]):
                     run = make_run(scale, datasets[content["data"]], row["detector"], variant, seed)
                     notes[run] = variant.get("note", "")
+    if needed and (kind != needed or not notes):
+        raise ExperimentError(
+            f"{experiments.folder}/tables/{name}.yaml: expected a table of kind {needed!r} with runs at "
+            f"scale {scale!r}, got kind {kind!r} with {len(notes)} runs; name another table or scale"
+        )
     for run in notes:
         if run.baseline not in notes:
             raise ExperimentError(

@@ -12,7 +12,6 @@ from yaml.constructor import ConstructorError
 
 from corrloss.plan.schema import ExperimentError, check, shortened
 
-
 MAX_DEPTH = 50
 MAX_NODES = 100_000  # with every alias counted as the nodes that it repeats
 
@@ -68,6 +67,17 @@ def names(folder: Path, suffix: str) -> list[str]:
     return found
 
 
+def existing(folder: Path, name: str, suffix: str) -> Path:
+    """The file of a name in a folder.
+
+    Raises:
+        ExperimentError: There is no such file; the message lists those that there are.
+    """
+    if name not in (known := names(folder, suffix)):
+        raise ExperimentError(f"{folder / name}{suffix}: no such file; there are {', '.join(known)}")
+    return folder / f"{name}{suffix}"
+
+
 def load_yaml(path: Path, loader: type[StrictLoader] = StrictLoader) -> object:
     """Content of one YAML file.
 
@@ -99,7 +109,9 @@ def _refuse_too_large(text: str) -> None:
     for event in yaml.parse(text, yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ConstructorError(None, None, f"alias *{event.anchor} before the end of its anchor", event.start_mark)
+                raise ConstructorError(
+                    None, None, f"alias *{event.anchor} before the end of its anchor", event.start_mark
+                )
             nodes += sizes[event.anchor]
         elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             nodes += 1

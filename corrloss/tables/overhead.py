@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from corrloss.plan.runs import Run
+from corrloss.tables.render import literal
 
 #: Published seconds per iteration, by detector: their names in the reference file.
 PUBLISHED = {"sparse_rcnn": "Sparse R-CNN"}
@@ -98,5 +99,6 @@ def to_markdown(frame: pd.DataFrame, title: str, clock: str) -> str:
     for name in shown.select_dtypes("number"):
         form = next((form for start, form in digits.items() if name.startswith(start)), "g")
         shown[name] = ["" if pd.isna(value) else format(value, form) for value in shown[name]]
-    body = shown.astype(object).fillna("").to_markdown(index=False, disable_numparse=True)
-    return f"# {title}\n\n{NOTE.format(clock=clock)}\n{body}\n"
+    shown = shown.astype(object).fillna("").astype(str).map(literal)
+    body = shown.to_markdown(index=False, disable_numparse=True)
+    return f"# {literal(title)}\n\n{NOTE.format(clock=clock)}\n{body}\n"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from corrloss.errors import CorrLossError
 from corrloss.plan.runs import OPTION_NAMES, Run
+from corrloss.plan.schema import SHOWN, shortened
 from corrloss.tables.csv_file import read_csv
 
 if TYPE_CHECKING:  # a table is made from runs.csv without it, and mmengine's Config takes a second to load
@@ -26,6 +28,9 @@ TEXT = {"run", "scale", "dataset", "detector", "coefficient", "config_hash", *OP
 }
 FIRST_METRICS = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"]  # then those of masks, then the rest
 OK, FAILED = "ok", "failed"
+LARGEST = 1e300  # absolute value of a figure: larger integers do not fit a float
+# By stage, then by name; versions are one level deeper.
+Environment = dict[str, dict[str, str | float | dict[str, str | float | None] | None]]
 
 
 class RecordError(CorrLossError):
@@ -56,16 +61,19 @@ def read_record(path: Path, run: Run) -> dict:
         failed = record.get(FAILED, "no")
         if not isinstance(failed, str) or not failed.strip():
             raise TypeError("failed must be the reason, as text")
+        if wrong := [name for name in metrics if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)]:
+            raise ValueError(f"metrics: expected names of letters, digits and underscores, got {wrong[0]!r}")
+        msgspec.convert(record.get("environment", {}), Environment)
     except FileNotFoundError:
         raise RecordError(f"{path}: no record; the run is not finished") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:
         raise RecordError(f"{path}: damaged record ({error!r}); {again}") from error
     if found != run.name:
-        raise RecordError(f"{path}: is of run {found}, not {run.name}; {again}")
+        raise RecordError(f"{path}: is of run {str(found)[:SHOWN]}, not {run.name}; {again}")
     numbers |= {f"metrics.{name}": value for name, value in metrics.items() if value is not None}
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise RecordError(f"{path}: {name} is {value!r}, not a finite number; {again}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+            raise RecordError(f"{path}: {name} is {shortened(value)}, not a finite number; {again}")
     if FAILED in record and any(value is not None for value in metrics.values()):
         raise RecordError(f"{path}: has metrics of a training that failed ({failed}); {again}")
     return record

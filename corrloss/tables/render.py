@@ -25,6 +25,7 @@ P_VALUES = ("p_value", "p_holm")
 COUNTS = "_left_out"  # in the name of a metric that is a count
 COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are no metric
 FAILED = "failed"
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "[": "&#91;", "\\": "&#92;", "|": "\\|"})
 ONE_SEED = ("se_images", "se_seeds", "p_value", "p_holm")  # shown only where a row has several seeds
 
 
@@ -36,16 +37,21 @@ def to_markdown(frame: pd.DataFrame, plan: Table, scale: str) -> str:
         plan: The table's own file.
         scale: Name of the scale; below ``paper`` a warning says that the figures are no evidence.
     """
-    shown = for_people(frame).rename(columns=_literal).map(_literal)
+    shown = for_people(frame).rename(columns=literal).map(literal)
     body = shown.to_markdown(index=False, disable_numparse=True)
-    notes = "\n".join(f"- {_literal(note)}" for note in table_notes(frame))
-    parts = [f"# {_literal(plan.title)}", _literal(plan.question), NOT_EVIDENCE.get(scale, ""), body, notes]
+    notes = "\n".join(f"- {literal(note)}" for note in table_notes(frame))
+    parts = [f"# {literal(plan.title)}", literal(plan.question), NOT_EVIDENCE.get(scale, ""), body, notes]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _literal(text: str) -> str:
-    """Escape text from a file, so that it neither ends its cell nor becomes an element of a page."""
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+def literal(text: str) -> str:
+    """Escape text from a file, so that it neither ends its cell nor becomes an element, a link or a picture.
+
+    Examples:
+        >>> literal("![x](https://example.org/x.png) | <b>")
+        '!&#91;x](https://example.org/x.png) \\\\| &lt;b>'
+    """
+    return " ".join(text.split()).translate(_ESCAPES)
 
 
 def to_latex(frame: pd.DataFrame, plan: Table, scale: str) -> str:

@@ -5,6 +5,10 @@ from pathlib import Path
 from bad_input.results import RUN, TABLE, Area, cut, text, whole
 
 RESOLVE = f"resolve {RUN} --root ."
+# A hundred million nodes: each line repeats the one before nine times.
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)
+)
 
 
 def added(line: str):
@@ -18,6 +22,11 @@ TABLE_CASES = {
     "other bytes": (whole("title: ä".encode("latin-1")), "not readable as YAML"),
     "a key that stands twice": (added("data: coco"), "duplicate key 'data'"),
     "an unknown key": (added("colour: red"), "unknown key 'colour'; valid keys: "),
+    "50,000 brackets": (text("title: ", f"title: {'[' * 50_000}"), "expected at most 50 levels"),
+    "aliases that multiply": (whole(BOMB), "at most 50 levels and 100000 nodes, aliases included, got more"),
+    "an alias in its own anchor": (added("question: &a [*a]"), "alias *a before the end of its anchor"),
+    "an impossible date": (added("question: 2024-13-45"), "month must be in 1..12"),
+    "an integer of 5,000 digits": (added(f"question: {'9' * 5000}"), "not readable as YAML"),
     "no rows": (text("rows:", "lines:"), "'rows' is missing"),
     "an unknown detector": (text("detector: retinanet", "detector: retinent"), "got 'retinent'"),
     "an unknown coefficient": (

@@ -7,6 +7,7 @@ done to the file, and a part of the message, which must name the file besides.
 import json
 import math
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -252,6 +253,21 @@ RECORD_CASES = {
     "no metrics": (parsed(lambda record: record.pop("metrics")), "metrics"),
     "an AP of NaN": (parsed(lambda record: record["metrics"].update(AP=NAN)), "metrics.AP is nan"),
     "an AP in words": (parsed(lambda record: record["metrics"].update(AP="31")), "metrics.AP is '31'"),
+    "an AP of 500 digits": (
+        lambda path: path.write_text(re.sub(r'"AP": [0-9.]+', f'"AP": {"9" * 500}', path.read_text())),
+        "metrics.AP is 999",
+    ),
+    "an integer of 5,000 digits": (whole(f'{{"run": {"9" * 5000}}}'), "damaged record"),
+    "50,000 brackets": (whole("[" * 50_000), "damaged record"),
+    "a formula for the name of a metric": (
+        parsed(lambda record: record["metrics"].update({"=1+1": 1})),
+        "expected names of letters, digits and underscores, got '=1+1'",
+    ),
+    "an environment in words": (parsed(lambda record: record.update(environment="x")), "damaged record"),
+    "an environment of many levels": (
+        parsed(lambda record: record.update(environment={"train": {"a": {"b": {"c": {}}}}})),
+        "damaged record",
+    ),
     "a hash that is a number": (parsed(lambda record: record.update(config_hash=3)), "damaged record"),
 }
 

@@ -149,8 +149,9 @@ def test_latex_has_the_same_cells_and_nothing_that_latex_would_read_as_a_command
 
 
 def test_text_from_files_stays_in_its_cell_and_is_no_element():
-    hostile = 'x | y\n<script>alert(1)</script> & "z"'
+    hostile = 'x | y\n<script>alert(1)</script> & "z" \\[a](javascript:b) ![c](http://example.org/d)'
     markdown = to_markdown(FRAME.assign(paper_source=hostile, **{hostile: 1.0}), plan(hostile), "paper")
     assert "<script" not in markdown and "alert(1)" in markdown
+    assert "[" not in markdown  # neither a link nor a picture
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len(rows) == 4 and {row.replace("\\|", "").count("|") for row in rows} == {len(FRAME.columns) + 2}
