@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import functools
 import os
@@ -40,6 +41,13 @@ GpuLease = Annotated[
 ]
 
 HERE = Path()
+
+
+class Part(enum.StrEnum):
+    """The two parts of a data set."""
+
+    train = "train"
+    test = "test"
 
 
 def command(function: Callable, hidden: bool = False) -> Callable:
@@ -93,8 +101,7 @@ def make_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> N
     from corrloss.data.dataset import make_dataset
 
     settings = load(root, pairs)
-    data = settings.dataset(dataset)
-    make_dataset(settings.data_root / data["folder"], data["make"])
+    make_dataset(settings.folder_of(dataset), settings.section(dataset, "make"))
 
 
 @command
@@ -110,7 +117,7 @@ def download(
     if dataset not in (*PARTS, "cityscapes"):
         raise DownloadError(f"expected one of {', '.join(PARTS)}, cityscapes, got {dataset!r}")
     settings = load(root, pairs)
-    folder = settings.data_root / settings.dataset(dataset)["folder"]
+    folder = settings.folder_of(dataset)
     if dataset == "cityscapes":
         download_cityscapes(folder)
     else:
@@ -129,25 +136,19 @@ def fetch_weights(url: str, out: Path) -> None:
 @command
 def convert_cityscapes(
     dataset: DatasetName,
-    part: Annotated[str, typer.Argument(help="train or test.")],
+    part: Annotated[Part, typer.Argument(help="Images that are trained on, or predicted.")],
     pairs: Pairs = None,
     root: Root = HERE,
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
 ) -> None:
     """Write the instances of Cityscapes' gtFine as COCO annotations."""
     from corrloss.data.cityscapes import convert_cityscapes as convert
     from corrloss.plan.data_files import annotation_file
 
     settings = load(root, pairs)
-    data = settings.dataset(dataset)
-    out = annotation_file(data, part, settings.data_root)
-    convert(
-        settings.data_root / data["folder"],
-        data["convert"][part],
-        out,
-        workers=workers or None,
-        progress=True,
-    )
+    split = settings.section(dataset, "convert")[part]
+    out = annotation_file(settings.dataset(dataset), part, settings.data_root)
+    convert(settings.folder_of(dataset), split, out, workers=workers or None, progress=True)
 
 
 @command
@@ -158,9 +159,9 @@ def check_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> 
     from corrloss.plan.matrix import load_matrix
 
     settings = load(root, pairs)
-    data = settings.dataset(dataset)
     needs = load_matrix(settings).needs(dataset)
-    write_json(settings.checked(dataset), check_dataset(settings.data_root / data["folder"], data, **needs))
+    report = check_dataset(settings.folder_of(dataset), settings.dataset(dataset), **needs)
+    write_json(settings.checked(dataset), report)
 
 
 @command

@@ -31,7 +31,7 @@ CALLS = (
     ("cost",),
     ("evaluate", RUN),
     ("check-data", "mini_coco"),
-    ("make-data", "mini_coco"),
+    ("make-data", "coco"),
     ("convert-cityscapes", "mini_cityscapes", "train"),
     ("download", "cityscapes"),
     ("fetch-weights", "http://127.0.0.1:9/resnet50-0676ba61.pth", "weights.pth"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from corrloss.errors import CorrLossError
 from corrloss.plan.batch_plan import BatchPlan
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.schema import check, shortened
+from corrloss.plan.schema import ExperimentError, check, shortened
 from corrloss.plan.yaml_files import TextLoader, load_yaml
 
 FILE = Path("config/config.yaml")
@@ -101,6 +101,21 @@ class Settings:
         from corrloss.plan.detectors import read_settings  # mmengine's Config takes a second to import
 
         return read_settings(self.experiments, "dataset", name, self.cache)
+
+    def folder_of(self, dataset: str) -> Path:
+        """Folder of a data set."""
+        return self.data_root / self.dataset(dataset)["folder"]
+
+    def section(self, name: str, key: str) -> dict:
+        """A section of a data set's file that not every data set has.
+
+        Raises:
+            ExperimentError: There is no such file, it is broken, or has no such section.
+        """
+        if key not in (data := self.dataset(name)):
+            path = self.experiments.folder / "datasets" / f"{name}.py"
+            raise ExperimentError(f"{path}: expected `{key}`, found none; name a data set that has it")
+        return data[key]
 
     def table(self, name: str) -> Path:
         """A table of the scale, as CSV."""

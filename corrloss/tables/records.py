@@ -61,8 +61,8 @@ def read_record(path: Path, run: Run) -> dict:
         failed = record.get(FAILED, "no")
         if not isinstance(failed, str) or not failed.strip():
             raise TypeError("failed must be the reason, as text")
-        if wrong := [name for name in metrics if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)]:
-            raise ValueError(f"metrics: expected names of letters, digits and underscores, got {wrong[0]!r}")
+        if wrong := [name for name in metrics if not re.fullmatch(r"[A-Za-z][\w.]*", name, re.ASCII)]:
+            raise ValueError(f"metrics: expected names of letters, digits, `_` and `.`, got {wrong[0]!r}")
         msgspec.convert(record.get("environment", {}), Environment)
     except FileNotFoundError:
         raise RecordError(f"{path}: no record; the run is not finished") from None

@@ -261,7 +261,7 @@ RECORD_CASES = {
     "50,000 brackets": (whole("[" * 50_000), "damaged record"),
     "a formula for the name of a metric": (
         parsed(lambda record: record["metrics"].update({"=1+1": 1})),
-        "expected names of letters, digits and underscores, got '=1+1'",
+        "expected names of letters, digits, `_` and `.`, got '=1+1'",
     ),
     "an environment in words": (parsed(lambda record: record.update(environment="x")), "damaged record"),
     "an environment of many levels": (
