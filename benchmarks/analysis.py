@@ -185,7 +185,7 @@ def bench_tables(root: Path, records: int, repeats: int) -> None:
     experiments, runs = make_project(root, records)
     write_records(root, runs)
     matrix = Matrix("mini", {}, {run.name: Planned(run, {}, "0" * 12) for run in runs}, {})
-    reference = load_reference(ROOT / "experiments" / "reference" / "paper.csv")
+    reference = load_reference(Experiments(ROOT))
 
     def tables() -> None:
         runs_frame(read_finished(matrix, root)).to_csv(root / "runs.csv", index=False, float_format="%.6g")

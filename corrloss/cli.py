@@ -271,7 +271,7 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
 
     settings = load(root, pairs)
     plan = load_table(settings.experiments, name, settings.scale, "results")
-    reference = load_reference(settings.experiments.folder / "reference" / "paper.csv")
+    reference = load_reference(settings.experiments)
     frame = build_table(plan, read_runs(settings.runs_csv), reference, stored_intervals(settings.results))
     out = settings.table(name)
     write_csv(out, frame)
@@ -301,7 +301,7 @@ def overhead(
     settings = load(root, pairs)
     matrix = load_matrix(settings)
     plan = load_table(settings.experiments, name, settings.scale, "overhead")
-    reference = load_reference(settings.experiments.folder / "reference" / "paper.csv")
+    reference = load_reference(settings.experiments)
     rows = []
     with on_gpus(min(1, matrix.most("gpus")), gpu_lease):
         from corrloss.engine.step_timing import clock, measure

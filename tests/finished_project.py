@@ -71,7 +71,7 @@ def make_project(root: Path) -> Project:
     finished = [(run, _finish(project, run, seed)) for plan in plans for seed, run in enumerate(plan.runs)]
     runs = runs_frame(finished)
     _write(project.folder / "runs.csv", runs)
-    reference = load_reference(ROOT / "experiments" / "reference" / "paper.csv")
+    reference = load_reference(Experiments(ROOT))
     for plan in plans:
         frame = build_table(plan, runs, reference)
         frame["ci_low"], frame["ci_high"] = frame["delta_AP"] - 1.5, frame["delta_AP"] + 2.5

@@ -25,6 +25,11 @@ class Experiments:
         return self.root / "experiments"
 
     @property
+    def reference(self) -> Path:
+        """Table of the published figures."""
+        return self.folder / "reference" / "paper.csv"
+
+    @property
     def detectors(self) -> list[str]:
         """Names of all detectors that a table may use."""
         return names(self.folder / "detectors", ".py")

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 from corrloss.tables.overhead import overhead_rows, to_markdown
 from corrloss.tables.reference import load_reference
@@ -20,7 +21,7 @@ class Timing:
 
 @pytest.fixture(scope="module")
 def reference():
-    return load_reference(ROOT / "experiments" / "reference" / "paper.csv")
+    return load_reference(Experiments(ROOT))
 
 
 def runs(detector):

@@ -14,7 +14,6 @@ from corrloss.tables.reference import (
 )
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = ROOT / "experiments" / "reference" / "paper.csv"
 CONTEXT = dict.fromkeys(COLUMNS, "") | {
     "detector": "ATSS", "metric": "AP", "value": "39.4", "source": "zoo", "source_kind": "model-zoo",
 }  # fmt: skip
@@ -32,7 +31,7 @@ def load(tmp_path):
         path = tmp_path / "paper.csv"
         lines = [",".join(columns), *(",".join(row.get(name, "") for name in columns) for row in rows)]
         path.write_text("\n".join(lines) + "\n")
-        return load_reference(path)
+        return load_reference(Experiments(ROOT), path)
 
     return load_rows
 
@@ -81,8 +80,27 @@ def test_options_are_part_of_a_cell(load):
         ({"source": " "}, "line 3, source: ' '; needs a source for every figure"),
         ({"attribution": "guessed"}, "line 3, attribution: 'guessed'; needs one of stated, inferred"),
         ({"attribution": ""}, "line 3, attribution: ''; needs one of stated, inferred"),
-        ({"value": "39·8"}, "line 3, value: '39·8'; needs a number"),
+        ({"value": "39·8"}, "line 3, value: '39·8'; needs a number from 0 to 100"),
         ({"value": ""}, "line 3, value: ''; needs a number"),
+        ({"value": "398"}, "line 3, value: '398'; needs a number from 0 to 100"),
+        ({"value": "-1"}, "line 3, value: '-1'"),
+        ({"run_detector": "atts"}, "line 3, run_detector: 'atts'; needs one of alrp_retinanet, "),
+        (
+            {"run_coefficient": "kendall"},
+            "line 3, run_options: at coefficient: expected one of none, pearson",
+        ),
+        ({"metric": "Ap"}, "line 3, metric: 'Ap'; needs the name of a metric"),
+        ({"run_options": "strenght=1"}, "line 3, run_options: unknown key 'strenght'; valid keys: "),
+        ({"run_options": "strength=much"}, "line 3, run_options: at strength: expected a number, got 'much'"),
+        (
+            {"run_options": "scope=epoch"},
+            "line 3, run_options: at scope: expected one of batch, level, image",
+        ),
+        ({"run_options": "strength=1.0"}, "line 3, run_options: 'strength=1.0'; needs 'strength=1'"),
+        (
+            {"run_options": "strength=1;gradient_to=both"},
+            "line 3, run_options: 'strength=1;gradient_to=both'; needs 'gradient_to=both;strength=1'",
+        ),
         ({"value": "nan"}, "line 3, value: 'nan'"),
         ({"value": "inf"}, "line 3, value: 'inf'"),
         ({"run_weight": ""}, "line 3, run_weight: ''; needs a number"),
@@ -119,11 +137,11 @@ def test_a_line_that_is_not_whole_is_refused(tmp_path, fields):
     row = [*CELL.values(), "more"][:fields]
     path.write_text("\n".join(map(",".join, [COLUMNS, CELL.values(), row])) + "\n")
     with pytest.raises(ReferenceFileError, match=f"line 3: has {fields} fields, the header 19"):
-        load_reference(path)
+        load_reference(Experiments(ROOT), path)
 
 
 def test_the_committed_figures_are_sound():
-    reference = load_reference(COMMITTED)
+    reference = load_reference(Experiments(ROOT))
     assert set(reference["source_kind"]) == set(SOURCE_KINDS)
     cells = reference[reference["run_detector"] != ""]
     assert len(cells) >= 10
@@ -133,7 +151,7 @@ def test_the_committed_figures_are_sound():
 
 def test_the_committed_figures_are_the_papers():
     """The gains that the paper's abstract and a reading note of it state."""
-    reference = load_reference(COMMITTED)
+    reference = load_reference(Experiments(ROOT))
 
     def gain(detector, coefficient, weight):
         with_loss, without = (

@@ -12,7 +12,7 @@ from corrloss.tables.show import NoTableError, read_table, show, to_text
 
 ROOT = Path(__file__).parents[2]
 REAL = Experiments(ROOT)
-REFERENCE = load_reference(ROOT / "experiments" / "reference" / "paper.csv")
+REFERENCE = load_reference(Experiments(ROOT))
 MAIN = ("instance_segmentation", "nms_based", "nms_free")
 
 

@@ -13,7 +13,7 @@ from corrloss.tables.terminal import to_text
 
 ROOT = Path(__file__).parents[2]
 REAL = Experiments(ROOT)
-REFERENCE = load_reference(ROOT / "experiments" / "reference" / "paper.csv")
+REFERENCE = load_reference(Experiments(ROOT))
 MAIN = ("instance_segmentation", "nms_based", "nms_free")
 
 
