@@ -91,7 +91,7 @@ def set_up(venv):
 def test_a_virtual_environment_without_pip_is_one_sentence(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     assert set_up(tmp_path / "venv").startswith(
-        f"make: {tmp_path}/venv has no pip, as when uv made it; remove it"
+        f"make: {tmp_path}/venv has no pip (uv creates such environments); remove it"
     )
 
 

@@ -1,6 +1,6 @@
-"""What of this package decides a run: a digest that comments, docstrings and other modules leave alone.
+"""Digest of the code of this package that a run depends on; comments and docstrings do not change it.
 
-Files are parsed, not imported: the workflow plans with this, and importing the heads takes seconds.
+Files are parsed, not imported, because planning must be quick and importing the heads takes seconds.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 from corrloss.plan.config_nodes import nodes
 
 PACKAGE = Path(__file__).parents[1]
-#: Where a config's `type` may name a class of this package.
+#: Modules with classes that `type` in a config may name.
 HOMES = ("loss.py", "heads/*.py", "ranking/*.py")
 
 
 def code_of(model: object) -> str:
     """Digest of the code behind the heads and losses that a model's config names.
 
-    It covers the modules that define them and what these import of this package. A run without the loss so
-    does not depend on the loss.
+    It covers the modules that define them and what these import of this package. A run without the loss
+    therefore does not depend on the loss.
 
     Args:
         model: The ``model`` of a config: dicts and lists, classes by their names under ``type``.
@@ -63,9 +63,9 @@ def _homes() -> dict[str, Path]:
 
 @functools.cache
 def _imported(module: Path) -> tuple[Path, ...]:
-    """Modules of this package that a module imports when it runs, but what an ``__init__`` gathers."""
+    """Modules of this package that a module imports at run time; not what an ``__init__`` re-exports."""
     names = []
-    for node in _that_run(_tree(module)):
+    for node in _without_type_checking(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -74,17 +74,17 @@ def _imported(module: Path) -> tuple[Path, ...]:
     return tuple(file for file in files if file.is_relative_to(PACKAGE) and file.is_file())
 
 
-def _that_run(tree: ast.AST) -> Iterator[ast.AST]:
+def _without_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those below ``if TYPE_CHECKING:``."""
     for node in ast.iter_child_nodes(tree):
         if not (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"):
             yield node
-            yield from _that_run(node)
+            yield from _without_type_checking(node)
 
 
 @functools.cache
 def _meaning(module: Path) -> str:
-    """A module's syntax tree as text, without docstrings, which nothing else here looks at."""
+    """A module's syntax tree as text, without docstrings; changes the tree that `_tree` keeps."""
     tree = _tree(module)
     for node in ast.walk(tree):
         if (

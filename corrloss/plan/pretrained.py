@@ -1,7 +1,7 @@
-"""ImageNet weights that backbones start from: their addresses, and the local files that stand for them.
+"""ImageNet weights that backbones start from: their addresses, and the local files that replace these.
 
-mmengine fetches ``torchvision://resnet50`` when a training starts, which needs torchvision and a network on
-every compute node. Here a resolved config names a local file instead, and that file is fetched beforehand.
+mmengine downloads ``torchvision://resnet50`` when a training starts, which needs torchvision and a network on
+every compute node. A resolved config names a local file instead, which is downloaded before the training.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ HUBS = {
 
 
 def use_local_weights(config: dict, data_root: Path) -> dict[str, str]:
-    """Let every ``init_cfg`` of a config that loads published weights load a local file instead.
+    """Replace published weights by local files in every ``init_cfg`` of a config.
 
     Args:
         config: A resolved config, changed in place.
-        data_root: Folder that holds the data sets, and the weights in ``weights/``.
+        data_root: Folder of the data sets, with the weights in ``weights/``.
 
     Returns:
-        Address by name of the file.
+        Address of each file, by its name.
 
     Raises:
         ExperimentError: mmengine knows no weights of that name.
@@ -49,7 +49,7 @@ def use_local_weights(config: dict, data_root: Path) -> dict[str, str]:
 
 
 def address_of(checkpoint: str) -> str | None:
-    """Where published weights are fetched from; None for a file.
+    """Address of published weights; None for a file.
 
     Raises:
         ExperimentError: mmengine knows no weights of that name.
@@ -65,7 +65,7 @@ def address_of(checkpoint: str) -> str | None:
         if checkpoint.startswith(scheme):
             known, name = _hub(file), checkpoint.removeprefix(scheme)
             if name not in known:
-                raise ExperimentError(f"{checkpoint!r}: no such weights; there are {', '.join(known)}")
+                raise ExperimentError(f"{checkpoint!r}: unknown weights; expected one of {', '.join(known)}")
             return known[name]
     return None
 

@@ -1,4 +1,4 @@
-# Cityscapes gtFine, the eight classes that are evaluated by instance. The raw layout lies in its folder; the
+# Cityscapes gtFine, the eight classes that are evaluated by instance. Its folder holds the raw layout; the
 # annotation files are converted from it. No recipe was released: this one is ours (docs/recipes.md).
 folder = "cityscapes"
 convert = dict(train="train", test="val")

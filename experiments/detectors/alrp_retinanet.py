@@ -1,5 +1,5 @@
-# RetinaNet R50 with aLRP Loss on GIoU, self-balancing, SGD 0.008, all else as for AP Loss: that is how its
-# release trains it. The release of Correlation Loss has no recipe.
+# RetinaNet R50 with aLRP Loss on GIoU, self-balancing, SGD 0.008, all else as for AP Loss, as in aLRP Loss's
+# release. The release of Correlation Loss has no recipe.
 _base_ = "./ap_loss_retinanet.py"
 
 optim_wrapper = dict(optimizer=dict(lr=0.008))

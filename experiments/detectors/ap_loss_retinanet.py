@@ -1,5 +1,5 @@
 # RetinaNet R50 with AP Loss: 2 scales x 3 shapes of anchors, 100 epochs at 512 x 512 with SSD's augmentation,
-# 8 images a GPU on 4 GPUs, SGD 0.002, tested at 500 x 833. That is how aLRP Loss's release trains it; that of
+# 8 images per GPU on 4 GPUs, SGD 0.002, tested at 500 x 833. As in aLRP Loss's release; that of
 # Correlation Loss has no recipe.
 _base_ = "./retinanet.py"
 
@@ -56,6 +56,6 @@ correlation = dict(head="CorrelationAPLossRetinaHead")
 
 mini = dict(
     epochs=6,
-    # So short a training lifts no score far from where it starts, at 0.01.
+    # In so short a training the scores stay near their initial value, 0.01.
     model=dict(test_cfg=dict(score_thr=0.02)),
 )

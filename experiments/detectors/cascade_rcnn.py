@@ -1,5 +1,5 @@
-# Cascade R-CNN R50 1x, 4 images a GPU on 4 GPUs. No adapter: docs/any_detector.md. The loss of a stage weighs
-# what the stage's other losses weigh: 1, 0.5, 0.25.
+# Cascade R-CNN R50 1x, 4 images per GPU on 4 GPUs. No adapter: docs/any_detector.md. The loss of a stage has
+# the weight of the stage's other losses: 1, 0.5, 0.25.
 _base_ = "mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py"
 
 train_dataloader = dict(batch_size=4)

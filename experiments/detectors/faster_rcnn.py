@@ -1,4 +1,4 @@
-# Faster R-CNN R50 1x, 4 images a GPU on 4 GPUs. No adapter: docs/any_detector.md.
+# Faster R-CNN R50 1x, 4 images per GPU on 4 GPUs. No adapter: docs/any_detector.md.
 _base_ = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
 
 train_dataloader = dict(batch_size=4)

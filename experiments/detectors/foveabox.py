@@ -1,4 +1,4 @@
-# FoveaBox R50 1x. Release: 4 images a GPU on 4 GPUs, SGD 0.01, positives pooled over the batch.
+# FoveaBox R50 1x. Release: 4 images per GPU on 4 GPUs, SGD 0.01, positives pooled over the batch.
 _base_ = "mmdet::foveabox/fovea_r50_fpn_4xb4-1x_coco.py"
 
 train_dataloader = dict(batch_size=4)
@@ -7,7 +7,7 @@ correlation = dict(head="CorrelationFoveaHead", at="model.bbox_head", scope="bat
 
 mini = dict(
     epochs=11,
-    channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
+    channels_last=True,  # convolutions with few channels are a quarter faster in this layout on a CPU
     model=dict(
         neck=dict(num_outs=3),
         bbox_head=dict(

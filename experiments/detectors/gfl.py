@@ -8,7 +8,7 @@ correlation = dict(head="CorrelationGFLHead", at="model.bbox_head", scope="level
 
 mini = dict(
     epochs=5,
-    channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
+    channels_last=True,  # convolutions with few channels are a quarter faster in this layout on a CPU
     model=dict(
         neck=dict(num_outs=3),
         bbox_head=dict(

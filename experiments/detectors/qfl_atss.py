@@ -1,5 +1,5 @@
 # ATSS without centerness whose classifier learns the IoU of its box by Quality Focal Loss. No release with
-# Correlation Loss: 4 images a GPU on 4 GPUs, SGD 0.01, as the release trains ATSS.
+# Correlation Loss: 4 images per GPU on 4 GPUs, SGD 0.01, as the release trains ATSS.
 _base_ = "./atss.py"
 
 model = dict(

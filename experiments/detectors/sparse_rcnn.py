@@ -1,4 +1,4 @@
-# Sparse R-CNN R50 1x, 100 proposals. Release: 4 images a GPU on 4 GPUs, AdamW 2.5e-5, clip 1.
+# Sparse R-CNN R50 1x, 100 proposals. Release: 4 images per GPU on 4 GPUs, AdamW 2.5e-5, clip 1.
 _base_ = "mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py"
 
 train_dataloader = dict(batch_size=4)
@@ -45,7 +45,7 @@ mini_stage = dict(
 )
 mini = dict(  # no channels_last: mmcv's RoIAlign reads such features wrongly on a CPU
     epochs=11,
-    model=dict(  # regions of 5 x 5 cells, from stride 8 on: 7 x 7 from stride 4 on cost the demo minutes
+    model=dict(  # regions of 5 x 5 cells, from stride 8 on: 7 x 7 from stride 4 would add minutes to the demo
         neck=dict(out_channels=64, start_level=1, num_outs=3),
         rpn_head=dict(num_proposals=20, proposal_feature_channel=64),
         roi_head=dict(

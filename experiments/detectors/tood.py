@@ -1,4 +1,4 @@
-# TOOD R50 1x. No adapter: mmdet's own head, watched; see docs/any_detector.md.
+# TOOD R50 1x. No adapter: mmdet's own head is observed; see docs/any_detector.md.
 _base_ = "mmdet::tood/tood_r50_fpn_1x_coco.py"
 
 train_dataloader = dict(batch_size=4)
@@ -6,7 +6,7 @@ train_dataloader = dict(batch_size=4)
 correlation = dict(at="model.bbox_head", scope="batch")
 
 mini = dict(
-    channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
+    channels_last=True,  # convolutions with few channels are a quarter faster in this layout on a CPU
     model=dict(
         neck=dict(num_outs=3),
         bbox_head=dict(

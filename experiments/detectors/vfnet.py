@@ -1,5 +1,5 @@
 # VFNet R50 1x. In the release's code with no config of it: 4 images a GPU on 4 GPUs, as its other detectors.
-# Whose IoU is correlated: model.bbox_head.correlated_box = "initial", "refined" (the default) or "mean".
+# Box whose IoU is correlated: model.bbox_head.correlated_box = "initial", "refined" (the default) or "mean".
 _base_ = "mmdet::vfnet/vfnet_r50_fpn_1x_coco.py"
 
 train_dataloader = dict(batch_size=4)

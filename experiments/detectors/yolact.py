@@ -8,7 +8,7 @@ param_scheduler = [
     dict(type="MultiStepLR", begin=0, end=55, by_epoch=True, milestones=[20, 42, 49, 52], gamma=0.1),
 ]
 
-# As in the release: mmdet 3.3.0 distorts the colours last, and so also those of the padding that Expand adds.
+# As in the release: mmdet 3.3.0 distorts colours last, which also changes the padding that Expand adds.
 mean = [123.68, 116.78, 103.94]
 train_dataloader = dict(
     dataset=dict(
@@ -37,7 +37,7 @@ masks = True
 
 mini = dict(
     epochs=9,
-    channels_last=True,  # convolutions of few channels run a quarter faster so on a CPU
+    channels_last=True,  # convolutions with few channels are a quarter faster in this layout on a CPU
     model=dict(
         neck=dict(num_outs=3),
         bbox_head=dict(

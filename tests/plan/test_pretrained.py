@@ -48,7 +48,7 @@ def test_a_list_of_initialisations_is_searched():
 
 
 def test_unknown_weights_are_refused_with_the_choices():
-    with pytest.raises(ExperimentError, match=r"resnet51.*no such weights; there are .*resnet50"):
+    with pytest.raises(ExperimentError, match=r"resnet51.*unknown weights; expected one of .*resnet50"):
         address_of("torchvision://resnet51")
 
 
