@@ -81,7 +81,11 @@ def write_replicates(folder: RunFolder, stored: StoredRun) -> None:
 
 
 def _commit() -> str:
-    """Return the project's commit, marked ``-dirty`` with uncommitted changes; ``unknown`` outside git."""
+    """Return the project's commit, marked ``-dirty`` with uncommitted changes; ``unknown`` without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    try:
+        folder = Path(__file__).parent
+        found = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    except OSError:  # git is not installed
+        return "unknown"
     return found.stdout.strip() or "unknown"

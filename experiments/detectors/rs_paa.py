@@ -19,8 +19,6 @@ mini = dict(
     epochs=4,
     model=dict(
         bbox_head=dict(anchor_generator=dict(octave_base_scale=2)),
-        test_cfg=dict(
-            score_thr=0.02
-        ),  # in so short a training scores stay near their initial value, 0.01
+        test_cfg=dict(score_thr=0.02),  # in so short a training scores stay near their initial value, 0.01
     ),
 )

@@ -114,6 +114,11 @@ def test_outside_git_the_commit_is_unknown(folder, tmp_path, monkeypatch):
     assert made(folder)["commit"] == "unknown"
 
 
+def test_without_git_the_commit_is_unknown(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert made(folder)["commit"] == "unknown"
+
+
 @pytest.mark.parametrize(
     "name", ["training.json", "prediction.json", "detections.bbox.json", "annotations.json"]
 )
