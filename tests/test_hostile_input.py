@@ -34,7 +34,7 @@ CALLS = (
     ("make-data", "coco"),
     ("convert-cityscapes", "mini_cityscapes", "train"),
     ("download", "cityscapes"),
-    ("fetch-weights", "http://127.0.0.1:9/resnet50-0676ba61.pth", "weights.pth"),
+    ("fetch-weights", "ftp://127.0.0.1/resnet50-0676ba61.pth", "weights.pth"),
     ("predict-test-dev", RUN),
     ("overhead", "nosuch"),
     ("train", RUN, "--config-hash=0"),

@@ -7,7 +7,6 @@ import shutil
 import stat
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 import zipfile
 import zlib
@@ -180,12 +179,12 @@ def download(
         wait: seconds before the second try, doubled for each further one.
 
     Raises:
-        ValueError: another kind of URL.
-        DownloadError: the host refuses or does not answer, there is no room on the disk, or the file is
-            not the published one (what was fetched is then removed, so that the next call starts anew).
+        DownloadError: it is another kind of URL, the host refuses or does not answer, there is no room on
+            the disk, or the file is not the published one (what was fetched is then removed, so that the next
+            call starts anew).
     """
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"{url!r} is not an http or https address")
+    if not url.startswith(("http://", "https://")) or "//[" in url:  # urllib fails on an unclosed bracket
+        raise DownloadError(f"expected an http or https address, got {url!r}")
     path = Path(path)
     if path.exists():
         _verify(path, url, {"md5": md5, "sha256": sha256}, size)
