@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -62,18 +63,38 @@ def write_text(path: Path, text: str) -> None:
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a table as CSV with six significant digits, atomically.
 
-    Text that a spreadsheet would run as a formula is preceded by an apostrophe.
+    Text is one line; where a spreadsheet would run it as a formula, an apostrophe precedes it.
     """
-    texts = {name: frame[name].map(_no_formula) for name in frame.select_dtypes(["object", "string"])}
-    frame = frame.assign(**texts).rename(columns=_no_formula)
+    texts = {name: frame[name].map(_harmless) for name in frame.select_dtypes(["object", "string"])}
+    frame = frame.assign(**texts).rename(columns=_harmless)
     write_text(path, frame.to_csv(index=False, float_format="%.6g"))
 
 
-def _no_formula(value: object) -> object:
-    starts = ("=", "+", "-", "@", "\t", "\r", "\n")
-    return f"'{value}" if isinstance(value, str) and value.startswith(starts) else value
+def _harmless(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.split())
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON, indented and with sorted keys, atomically."""
     write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an ``.npz`` file; pickled objects are refused.
+
+    Raises:
+        ValueError: It is missing, damaged or another kind of file.
+    """
+    import numpy as np
+
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it holds a single array")
+        with archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as problem:  # numpy, zipfile and zlib raise many kinds for a damaged file
+        raise ValueError(f"not readable as .npz: {problem}") from problem

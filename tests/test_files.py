@@ -95,5 +95,10 @@ def test_no_cell_and_no_heading_of_a_csv_file_is_a_formula(tmp_path, text):
     write_csv(tmp_path / "a.csv", pd.DataFrame({"name": [text, "a=1", None], text: [-1.5, 2.0, None]}))
     with (tmp_path / "a.csv").open(newline="") as file:
         heading, *rows = csv.reader(file)
-    assert heading == ["name", f"'{text}"]
-    assert rows == [[f"'{text}", "-1.5"], ["a=1", "2"], ["", ""]]  # a negative number stays one
+    assert heading == ["name", f"'{text.strip()}"]
+    assert rows == [[f"'{text.strip()}", "-1.5"], ["a=1", "2"], ["", ""]]  # a negative number stays one
+
+
+def test_text_in_a_csv_file_is_one_line(tmp_path):
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"a": ["x\r=1", "y\n=1", "z\u2028=1"]}))
+    assert (tmp_path / "a.csv").read_text() == "a\nx =1\ny =1\nz =1\n"

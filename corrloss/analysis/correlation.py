@@ -7,7 +7,6 @@ computed of the same groups. All in points (100 times the coefficient), as the p
 """
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from corrloss.analysis.matching import Matches
 from corrloss.coco import DetectionsError, GroundTruth, positions
+from corrloss.files import read_arrays
 
 COEFFICIENTS = ("spearman", "pearson", "kendall", "concordance")
 #: What counts as a positive before post-processing; the paper does not state its own.
@@ -80,9 +80,8 @@ def load_positives(path: str | os.PathLike, ground_truth: GroundTruth) -> Positi
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
+        arrays = read_arrays(path)
+    except ValueError as problem:
         raise DetectionsError(f"{path}: cannot read these positives ({problem}). Predict again.") from problem
     names = ("image_id", "category_id", "annotation_id", "score", "iou")
     missing = [name for name in (*names, "min_iou") if name not in arrays]
@@ -91,7 +90,9 @@ def load_positives(path: str | os.PathLike, ground_truth: GroundTruth) -> Positi
     lengths = {name: arrays[name].shape for name in names}
     if len(set(lengths.values())) != 1 or arrays["score"].ndim != 1:
         raise DetectionsError(f"{path}: arrays of different shapes {lengths}. Predict this run again.")
-    positives = Positives(path, *(arrays[name] for name in names), float(arrays["min_iou"]))
+    if arrays["min_iou"].size != 1:
+        raise DetectionsError(f"{path}: min_iou is not a number. Predict this run again.")
+    positives = Positives(path, *(arrays[name] for name in names), arrays["min_iou"].item())
     _check_positives(positives, ground_truth)
     return positives
 

@@ -7,7 +7,6 @@ intervals about a quarter too narrow.
 
 import hashlib
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from corrloss.analysis.matching import AREAS, ignored_annotations, match
 from corrloss.analysis.weighted_ap import METRICS, weighted_ap
 from corrloss.coco import Detections, GroundTruth
 from corrloss.errors import CorrLossError
+from corrloss.files import read_arrays
 
 #: Number of resamples, B.
 N_REPLICATES = 1000
@@ -60,10 +60,10 @@ class Replicates:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                numbers = int(file["n_images"]), int(file["seed"])
-                return cls(file["estimate"], file["values"], *numbers, str(file["images"]), file["n_holding"])
-        except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as problem:
+            file = read_arrays(path)
+            numbers = int(file["n_images"]), int(file["seed"])
+            return cls(file["estimate"], file["values"], *numbers, str(file["images"]), file["n_holding"])
+        except (KeyError, TypeError, ValueError) as problem:
             raise ReplicatesError(
                 f"{path}: expected bootstrap replicates, found: {problem}. Evaluate the run again."
             ) from None

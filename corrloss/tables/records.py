@@ -14,7 +14,7 @@ import pandas as pd
 
 from corrloss.errors import CorrLossError
 from corrloss.plan.runs import OPTION_NAMES, Run
-from corrloss.plan.schema import SHOWN, shortened
+from corrloss.plan.schema import SHOWN
 from corrloss.tables.csv_file import read_csv
 
 if TYPE_CHECKING:  # a table is made from runs.csv without it, and mmengine's Config takes a second to load
@@ -73,7 +73,7 @@ def read_record(path: Path, run: Run) -> dict:
     numbers |= {f"metrics.{name}": value for name, value in metrics.items() if value is not None}
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-            raise RecordError(f"{path}: {name} is {shortened(value)}, not a finite number; {again}")
+            raise RecordError(f"{path}: {name} is {repr(value)[:SHOWN]}, not a finite number; {again}")
     if FAILED in record and any(value is not None for value in metrics.values()):
         raise RecordError(f"{path}: has metrics of a training that failed ({failed}); {again}")
     return record

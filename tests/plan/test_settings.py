@@ -83,8 +83,14 @@ def test_the_last_value_counts(project, tmp_path):
         ("images_per_process=all", "at images_per_process: expected a whole number or auto, got 'all'"),
         ("rescale_lr=yes", "at rescale_lr: expected true or false, got 'yes'"),
         ("gpus=many", "at gpus: expected a whole number or nothing, got 'many'"),
-        ("results=", "at results: expected the name of a folder, without braces, got ''"),
-        ("data_root=a{b}", "at data_root: expected the name of a folder, without braces, got 'a{b}'"),
+        (
+            "results=",
+            "at results: expected the name of a folder in UTF-8, without braces and control",
+        ),
+        (
+            "data_root=a{b}",
+            "at data_root: expected the name of a folder in UTF-8, without braces and control",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(project, pair, said):
