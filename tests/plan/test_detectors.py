@@ -106,9 +106,10 @@ def test_what_is_no_config_is_refused_with_its_name(toy, cache, text, said):
     assert not cache.exists()
 
 
-def test_a_missing_file_is_refused_with_those_that_there_are(toy):
-    with pytest.raises(ExperimentError, match=r"detectors/tyo\.py: no such file; there are toy$"):
-        load_settings(toy.with_name("tyo.py"))
+@pytest.mark.parametrize("name", ["tyo", "", "../detectors/toy", "toy.py", "x" * 300, "a\0b"])
+def test_a_missing_file_is_refused_with_those_that_there_are(project, name):
+    with pytest.raises(ExperimentError, match=r"\.py: no such file; there are toy$"):
+        read_settings(Experiments(project), "detector", name)
 
 
 def test_settings_are_held_against_their_schema(project, toy):
