@@ -101,7 +101,7 @@ def test_a_virtual_environment_of_another_python_is_one_sentence(tmp_path):
     python.write_text("#!/bin/sh\necho 3.12\n")
     python.chmod(0o755)
     assert set_up(tmp_path / "venv").startswith(
-        f"make: {tmp_path}/venv has Python 3.12, and the pinned versions"
+        f"make: {tmp_path}/venv has Python 3.12, but the pinned versions"
     )
 
 
