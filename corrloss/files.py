@@ -97,4 +97,5 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with archive:
             return {name: archive[name] for name in archive.files}
     except Exception as problem:  # numpy, zipfile and zlib raise many kinds for a damaged file
-        raise ValueError(f"not readable as .npz: {problem}") from problem
+        reason = str(problem).partition(" If you trust")[0]  # numpy advises to load pickles
+        raise ValueError(f"not readable as .npz: {reason}") from problem
