@@ -14,7 +14,7 @@ FLOORS = [
     {"ranks", "distributed", "run"},
     {"coefficients"},
     {"loss", "coco", "plan"},
-    {"data", "analysis", "ranking"},
+    {"data", "analysis", "ranking", "integrations"},
     {"heads"},
     {"engine", "tables"},
     {"report"},
@@ -55,6 +55,11 @@ def test_no_import_goes_up(floor):
 def test_the_loss_knows_torch_alone(package):
     outside = {name.split(".")[0] for name in imports(package)} - set(sys.stdlib_module_names)
     assert outside <= TORCH_ALONE | {"corrloss"}
+
+
+def test_integrations_know_torch_and_their_hosts():
+    outside = {name.split(".")[0] for name in imports("integrations")} - set(sys.stdlib_module_names)
+    assert outside == {"torch", "corrloss", "torchvision", "transformers", "ultralytics"}
 
 
 @pytest.mark.parametrize("package", ["coco", "analysis", "tables"])
