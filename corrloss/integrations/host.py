@@ -14,8 +14,8 @@ from corrloss.loss import CorrelationLoss
 #: Tested versions of each host: from the first, below the second. The extras in pyproject.toml are the same.
 VERSIONS = {
     "torchvision": ("0.19", "0.30"),
-    "transformers": ("5.0", "5.25"),
-    "ultralytics": ("8.4.140", "8.5"),
+    "transformers": ("5.24", "5.25"),
+    "ultralytics": ("8.4.190", "8.5"),
 }
 
 

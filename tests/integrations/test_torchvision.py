@@ -213,7 +213,7 @@ def test_training_under_bfloat16_autocast(name):
 @every_model
 def test_scope_image(name):
     torch.manual_seed(1)
-    both = build(name, scope="image", weight=1.0)(*batch())["loss_corr"]
+    both = build(name, coefficient="concordance", scope="image", weight=1.0)(*batch())["loss_corr"]
     assert 0 < both < 2
     with pytest.raises(IntegrationError, match="scope 'batch' or 'image', got 'level'"):
         build(name, scope="level")

@@ -158,7 +158,8 @@ def test_training_under_bfloat16_autocast(name):
 
 @every_model
 def test_scope_image(name):
-    assert 0 < build(name, scope="image", weight=1.0)(**batch()).loss_dict["loss_corr"] < 2
+    model = build(name, coefficient="concordance", scope="image", weight=1.0)
+    assert 0 < model(**batch()).loss_dict["loss_corr"] < 2
 
 
 @every_model

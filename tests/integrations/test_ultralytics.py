@@ -18,7 +18,7 @@ from checks import (
     trained,
     with_gradient,
 )
-from ultralytics import YOLO
+from ultralytics import RTDETR, YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.metrics import bbox_iou
@@ -156,7 +156,8 @@ def test_images_without_boxes_give_a_zero_loss(name):
 
 
 def test_scope_image():
-    assert 0 < build(scope="image", weight=1.0)(batch())[1]["corr_loss"] < 2
+    model = build(coefficient="concordance", scope="image", weight=1.0)
+    assert 0 < model(batch())[1]["corr_loss"] < 2
 
 
 def test_a_loss_that_is_nan_is_left_to_the_recovery_of_ultralytics():
@@ -195,10 +196,12 @@ def test_settings_can_be_replaced():
     assert [each.settings for each in callbacks] == [{"weight": 0.1}]
 
 
-@pytest.mark.parametrize("name", ["yolov8n-seg", "yolov8n-cls", "rtdetr-l"])
-def test_a_model_of_an_unknown_class_is_an_error(name):
+@pytest.mark.parametrize(
+    ("kind", "name"), [(YOLO, "yolov8n-seg"), (YOLO, "yolov8n-cls"), (RTDETR, "rtdetr-l")]
+)
+def test_a_model_of_an_unknown_class_is_an_error(kind, name):
     with pytest.raises(IntegrationError, match="expected a YOLO detector"):
-        with_correlation_loss(YOLO(f"{name}.yaml"))
+        with_correlation_loss(kind(f"{name}.yaml"))
 
 
 def test_a_criterion_of_an_unknown_class_is_an_error():

@@ -1,6 +1,9 @@
 """Detectors of transformers with random weights, small enough for a test."""
 
+import pytest
 import torch
+
+pytest.importorskip("transformers")
 from transformers import (
     ConditionalDetrConfig,
     ConditionalDetrForObjectDetection,
