@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from scipy.optimize import brentq
@@ -13,9 +14,6 @@ from corrloss.analysis.weighted_ap import METRICS
 #: Images that must hold annotations of a size for an interval of its AP. With fewer, resamples may agree
 #: exactly and give an interval of width 0.
 MIN_IMAGES = 10
-#: Share of the interaction's variance that takes the t quantile of the seeds instead of that of the images.
-#: Cutting the variance of the seeds at 0 makes intervals too narrow where it is small; chosen by simulation.
-INTERACTION_SHARE = 0.2
 #: Smallest p-value that is computed.
 SMALLEST_P = 1e-12
 
@@ -30,8 +28,9 @@ class Interval:
             for this pair of trained models only, not the method.
         ci_high: Upper end.
         p_value: Two-sided, of no difference; NaN with one seed.
-        se_images: Standard error of `delta` from the choice of images.
-        se_seeds: Standard error of `delta` from the choice of seeds; NaN with one seed.
+        se_images: Standard error of `delta` from the choice of images; with several seeds, of what the
+            images do to all of them alike.
+        se_seeds: Standard error of `delta` from the choice of seeds, `sd_seeds` / √n; NaN with one seed.
         sd_seeds: Standard deviation of the difference of one seed on these images; NaN with one seed.
         n_images: Number of images in the data.
         n_seeds: Number of pairs of runs.
@@ -53,15 +52,7 @@ def paired_difference(
 ) -> dict[str, Interval]:
     """Return the difference, others minus baselines, of each of `METRICS`.
 
-    The runs are paired by seed, in order; the difference is the mean over the n pairs. With s² the variance
-    of the pairs' differences on the data, and V the variance over resamples, its squared standard error is
-
-        se² = V(mean over seeds) + max(0, s² − V_interaction) / n.
-
-    V_interaction is the variance between seeds of what a resample does to their differences. s² contains it,
-    and so does V(mean), as V_interaction / n; subtracting it counts it once. The half-width is the root of
-    t²_images · V_images + t²_seeds · V_seeds, each variance with the t quantile of its own degrees of
-    freedom, n_images − 1 and n − 1. `tests/analysis/test_differences.py` simulates the coverage.
+    The runs are paired by seed, in order; `combine_seeds` gives the intervals.
 
     Args:
         baselines: One run per seed.
@@ -81,7 +72,7 @@ def paired_difference(
     replicates = np.stack([other.values - baseline.values for baseline, other in pairs])
     first = baselines[0]
     return {
-        name: _interval(
+        name: combine_seeds(
             deltas[:, index],
             replicates[:, :, index],
             first.n_images,
@@ -92,43 +83,62 @@ def paired_difference(
     }
 
 
-def _interval(
-    deltas: np.ndarray, replicates: np.ndarray, n_images: int, is_defined: bool, confidence: float
+def combine_seeds(
+    deltas: np.ndarray,
+    replicates: np.ndarray,
+    n_images: int,
+    is_defined: bool = True,
+    confidence: float = 0.95,
 ) -> Interval:
-    """Combine the differences of the seeds on the data (n,) with those on the resamples (n, B)."""
-    n_seeds, delta = len(deltas), float(deltas.mean())
-    replicates = replicates[
-        :, ~np.isnan(replicates).any(axis=0)
-    ]  # a resample may hold no annotation of a size
-    images = seeds = float("nan")
+    """Return the mean difference over n seeds with an interval over images and seeds.
+
+    Seeds and images are crossed: a difference is the effect of the method, plus one of the images that all
+    seeds share, one of the seed, and one of seed and images together. With s² the variance of the seeds'
+    differences on the data, and V the variance over resamples, the squared standard error is
+
+        se² = V_images + s² / n,    V_images = V(mean over seeds) − V_interaction / n.
+
+    V_interaction is the variance between seeds of what a resample does to their differences. s² contains it
+    already, so it is taken out of V(mean over seeds). The interval is delta ± t · se, where t is the mean of
+    the t quantiles of n_images − 1 and n − 1 degrees of freedom, weighted by V_images and s² / n (Cochran
+    and Cox, Experimental Designs, 1957, section 4.14). docs/measures.md has the coverage.
+
+    Args:
+        deltas: float64 (n,), the seeds' differences on the data.
+        replicates: float64 (n, B), the same on each resample.
+        n_images: Number of images in the data.
+        is_defined: Whether the images suffice for an interval.
+        confidence: Coverage, in (0, 1).
+    """
+    n_seeds, delta, nan = len(deltas), float(deltas.mean()), float("nan")
+    replicates = replicates[:, ~np.isnan(replicates).any(axis=0)]  # no annotation of a size in a resample
+    images, spread = nan, float(deltas.var(ddof=1)) if n_seeds > 1 else nan
     if is_defined and replicates.shape[1] > 1:
         images = float(replicates.mean(axis=0).var(ddof=1))
     parts = [(images, n_images - 1)]
     if n_seeds > 1 and images >= 0:
         centred = replicates - replicates.mean(axis=1, keepdims=True)
-        interaction = float(centred.var(axis=0, ddof=1).mean())
-        seeds = max(0.0, float(deltas.var(ddof=1)) - interaction) / n_seeds
-        moved = min(INTERACTION_SHARE * interaction / n_seeds, images)
-        parts = [(images - moved, n_images - 1), (seeds + moved, n_seeds - 1)]
-    half_width = _half_width(parts, 1 - confidence)
+        images = max(0.0, images - float(centred.var(axis=0, ddof=1).mean()) / n_seeds)
+        parts = [(images, n_images - 1), (spread / n_seeds, n_seeds - 1)]
+    half = half_width(parts, 1 - confidence)
     return Interval(
         delta=delta,
-        ci_low=delta - half_width,
-        ci_high=delta + half_width,
-        p_value=_p_value(delta, parts) if n_seeds > 1 else float("nan"),
+        ci_low=delta - half,
+        ci_high=delta + half,
+        p_value=_p_value(delta, parts) if n_seeds > 1 else nan,
         se_images=float(np.sqrt(images)),
-        se_seeds=float(np.sqrt(seeds)),
-        sd_seeds=float(deltas.std(ddof=1)) if n_seeds > 1 else float("nan"),
+        se_seeds=float(np.sqrt(spread / n_seeds)) if images >= 0 else nan,
+        sd_seeds=float(np.sqrt(spread)),
         n_images=n_images,
         n_seeds=n_seeds,
     )
 
 
-def _half_width(parts: list[tuple[float, int]], p_value: float) -> float:
-    """Return the root of the sum of t² · variance over pairs of a variance and its degrees of freedom."""
-    return float(
-        np.sqrt(sum(stdtrit(freedom, 1 - p_value / 2) ** 2 * part for part, freedom in parts if part))
-    )
+def half_width(parts: list[tuple[float, int]], p_value: float) -> float:
+    """Return t · se from pairs of a variance and its degrees of freedom; t is their weighted mean."""
+    total = sum(part for part, _ in parts)
+    quantiles = sum(float(stdtrit(freedom, 1 - p_value / 2)) * part for part, freedom in parts if part)
+    return quantiles / sqrt(total) if total else 0.0
 
 
 def _p_value(delta: float, parts: list[tuple[float, int]]) -> float:
@@ -137,9 +147,9 @@ def _p_value(delta: float, parts: list[tuple[float, int]]) -> float:
         return float("nan")
     if delta == 0:
         return 1.0
-    if _half_width(parts, SMALLEST_P) <= abs(delta):
-        return 0.0 if _half_width(parts, 0.5) == 0 else SMALLEST_P
-    return float(brentq(lambda p: _half_width(parts, p) - abs(delta), SMALLEST_P, 1.0))
+    if half_width(parts, SMALLEST_P) <= abs(delta):
+        return 0.0 if half_width(parts, 0.5) == 0 else SMALLEST_P
+    return float(brentq(lambda p: half_width(parts, p) - abs(delta), SMALLEST_P, 1.0))
 
 
 def _check_comparable(baselines: Sequence[Replicates], others: Sequence[Replicates]) -> None:

@@ -12,7 +12,7 @@ from math import isfinite, sqrt
 
 from scipy.special import stdtrit
 
-from corrloss.analysis.differences import Interval
+from corrloss.analysis.differences import Interval, half_width
 
 #: Prior of the standard deviation of a seed's gain: two trainings whose AP varies by 0.2 each.
 PRIOR_SD, PRIOR_FREEDOM = sqrt(2) * 0.2, 4
@@ -104,24 +104,23 @@ def judge(
 def effect_interval(gain: Interval) -> tuple[float, float]:
     """Return the 95% interval of the mean gain over images and seeds.
 
-    With one seed the interval of the images is widened by the prior's spread of seeds.
+    One seed does not estimate the spread of seeds: it is the prior's.
     """
     if gain.n_seeds > 1:
         return gain.ci_low, gain.ci_high
-    images = (gain.ci_high - gain.ci_low) / 2
-    half_width = sqrt(images**2 + (float(stdtrit(PRIOR_FREEDOM, 0.975)) * PRIOR_SD) ** 2)
-    return gain.delta - half_width, gain.delta + half_width
+    half = half_width([(gain.se_images**2, gain.n_images - 1), (PRIOR_SD**2, PRIOR_FREEDOM)], 0.05)
+    return gain.delta - half, gain.delta + half
 
 
 def prediction_interval(gain: Interval) -> tuple[float, float]:
     """Return the 95% prediction interval of the gain of one further seed on the same images.
 
-    It is Δ ± t · s · √(1 + 1/n), with s the standard deviation of a seed's gain, pooled with the prior.
+    It is Δ ± t · s · √(1 + 1/n), with the spread of seeds s pooled with the prior.
     """
     n, freedom = gain.n_seeds, PRIOR_FREEDOM + gain.n_seeds - 1
     squares = PRIOR_FREEDOM * PRIOR_SD**2 + ((n - 1) * gain.sd_seeds**2 if n > 1 else 0.0)
-    half_width = float(stdtrit(freedom, 0.975)) * sqrt(squares / freedom * (1 + 1 / n))
-    return gain.delta - half_width, gain.delta + half_width
+    half = float(stdtrit(freedom, 0.975)) * sqrt(squares / freedom * (1 + 1 / n))
+    return gain.delta - half, gain.delta + half
 
 
 def _label(

@@ -5,8 +5,8 @@ from scipy import stats
 
 from corrloss.analysis import verdict as rule
 from corrloss.analysis.differences import Interval
+from corrloss.analysis.simulation import label_rates
 from corrloss.analysis.verdict import VERDICTS, effect_interval, judge, prediction_interval
-from corrloss.analysis.verdict_simulation import label_rates
 
 
 def gain(delta, low, high, sd=0.2, n_seeds=3):
@@ -52,8 +52,10 @@ def test_the_prediction_interval_pools_the_spread_of_seeds_with_the_prior():
 
 
 def test_one_seed_is_judged_with_the_prior_s_spread_of_seeds():
-    half = math.hypot(0.5, stats.t.ppf(0.975, 4) * math.sqrt(2) * 0.2)
-    assert effect_interval(gain(1.0, 0.5, 1.5, n_seeds=1)) == pytest.approx((1 - half, 1 + half))
+    images, seeds = 0.1**2, 2 * 0.2**2
+    t = (stats.t.ppf(0.975, 4999) * images + stats.t.ppf(0.975, 4) * seeds) / (images + seeds)
+    half = t * math.sqrt(images + seeds)
+    assert effect_interval(gain(1.0, 0.8, 1.2, n_seeds=1)) == pytest.approx((1 - half, 1 + half))
     assert effect_interval(gain(1.0, 0.5, 1.5)) == (0.5, 1.5)
 
 
