@@ -184,12 +184,18 @@ def bench_tables(root: Path, records: int, repeats: int) -> None:
     """runs.csv, and every table of experiments/ with as many seeds as it takes, from stored records."""
     experiments, runs = make_project(root, records)
     write_records(root, runs)
-    matrix = Matrix("mini", {}, {run.name: Planned(run, {}, "0" * 12) for run in runs}, {})
+    matrix = Matrix(
+        "mini",
+        {},
+        {run.name: Planned(run, {"bench": {"identity": {"evaluation": "0" * 12}}}) for run in runs},
+        {},
+    )
     reference = load_reference(Experiments(ROOT))
 
     def tables() -> None:
         runs_frame(read_finished(matrix, root)).to_csv(root / "runs.csv", index=False, float_format="%.6g")
-        measured, interval = read_runs(root / "runs.csv"), stored_intervals(root)
+        measured = read_runs(root / "runs.csv")
+        interval = stored_intervals(root, measured)
         for plan in plans(experiments):
             frame = build_table(plan, measured, reference, interval)
             frame.to_csv(root / f"{plan.name}.csv", index=False, float_format="%.6g")
@@ -222,14 +228,17 @@ def make_project(root: Path, records: int) -> tuple[Experiments, list[Run]]:
 def write_records(root: Path, runs: list[Run]) -> None:
     rng, names = np.random.default_rng(0), metric_names(masks=True)
     environment = {"device": "cpu", "threads": 1, "versions": {"torch": "1", "mmdet": "2", "numpy": "3"}}
-    common = {"train_seconds": 60.0, "config_hash": "0" * 12}
+    common = {"train_seconds": 60.0, "identity": "0" * 12}
     common["environment"] = {"train": environment, "predict": environment}
     for run in runs:
         folder = run.folder(root)
         folder.path.mkdir(parents=True)
         metrics = dict(zip(names, (100 * rng.random(len(names))).tolist(), strict=True))
         folder.write_record({"run": run.name, "metrics": metrics, **common})
-        replicates = Replicates(np.full(6, 30.0), rng.normal(30, 1, (1000, 6)), 200, 0, "a", np.full(6, 200))
+        holding = np.full(6, 200)
+        replicates = Replicates(
+            np.full(6, 30.0), rng.normal(30, 1, (1000, 6)), 200, 0, "a", holding, "0" * 12
+        )
         for kind in KINDS:
             replicates.save(folder.replicates(kind))
 

@@ -34,7 +34,6 @@ Pairs = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of config/config.yaml."),
 ]
 Root = Annotated[Path, typer.Option(help="The project's root.")]
-ConfigHash = Annotated[str, typer.Option(help="Hash that the run's config must have: that of the plan.")]
 GpuLease = Annotated[
     str,
     typer.Option(help="Folder of locks: wait for as many free GPUs as the run takes, and use them alone."),
@@ -99,9 +98,18 @@ def on_gpus(count: int, folder: str):
 def make_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Make an embedded (synthetic) data set."""
     from corrloss.data.dataset import make_dataset
+    from corrloss.files import write_json
+    from corrloss.plan.data_files import made_files, made_mark
+    from corrloss.plan.identity import generator_identity, read_identity
 
     settings = load(root, pairs)
-    make_dataset(settings.folder_of(dataset), settings.section(dataset, "make"))
+    data, make = settings.dataset(dataset), settings.section(dataset, "make")
+    mark, identity = made_mark(data, settings.data_root), generator_identity(data)
+    if read_identity(mark) != identity:  # of another generator, even if its own checks do not tell
+        for path in (mark, *made_files(data, settings.data_root)):
+            path.unlink(missing_ok=True)
+    make_dataset(settings.folder_of(dataset), make)
+    write_json(mark, {"identity": identity})
 
 
 @command
@@ -143,25 +151,32 @@ def convert_cityscapes(
 ) -> None:
     """Write the instances of Cityscapes' gtFine as COCO annotations."""
     from corrloss.data.cityscapes import convert_cityscapes as convert
-    from corrloss.plan.data_files import annotation_file
+    from corrloss.files import write_json
+    from corrloss.plan.data_files import annotation_file, made_mark
+    from corrloss.plan.identity import generator_identity
 
     settings = load(root, pairs)
-    split = settings.section(dataset, "convert")[part]
-    out = annotation_file(settings.dataset(dataset), part, settings.data_root)
+    split, data = settings.section(dataset, "convert")[part], settings.dataset(dataset)
+    out = annotation_file(data, part, settings.data_root)
     convert(settings.folder_of(dataset), split, out, workers=workers or None, progress=True)
+    write_json(made_mark(data, settings.data_root, part), {"identity": generator_identity(data)})
 
 
 @command
 def check_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Check a data set, every image and annotation; write counts and warnings to the results."""
     from corrloss.data.dataset import check_dataset
-    from corrloss.files import write_json
+    from corrloss.files import sha256, write_json
+    from corrloss.plan.data_files import PARTS, annotation_file
     from corrloss.plan.matrix import load_matrix
 
     settings = load(root, pairs)
-    needs = load_matrix(settings).needs(dataset)
-    report = check_dataset(settings.folder_of(dataset), settings.dataset(dataset), **needs)
-    write_json(settings.checked(dataset), report)
+    data = settings.dataset(dataset)
+    matrix = load_matrix(settings)
+    files = {part: annotation_file(data, part, settings.data_root) for part in PARTS if part in data}
+    report = check_dataset(settings.folder_of(dataset), data, **matrix.needs(dataset))
+    known = {"annotations": {part: sha256(path) for part, path in files.items()}}
+    write_json(settings.checked(dataset), {"identity": matrix.check_identity(dataset)} | known | report)
 
 
 @command
@@ -177,7 +192,6 @@ def resolve(run: RunName, pairs: Pairs = None, root: Root = HERE) -> None:
 def train(
     run: RunName,
     pairs: Pairs = None,
-    config_hash: ConfigHash = "",
     gpu_lease: GpuLease = "",
     root: Root = HERE,
 ) -> None:
@@ -190,7 +204,7 @@ def train(
     from corrloss.plan.matrix import plan_run
 
     settings = load(root, pairs)
-    planned = plan_run(settings, run, config_hash)
+    planned = plan_run(settings, run)
     folder = planned.run.folder(settings.results)
     write_text(folder.config, dump(planned.config))
     with on_gpus(planned.config["bench"]["gpus"], gpu_lease):
@@ -215,6 +229,7 @@ def train_process(folder: Path) -> None:
 @command
 def predict_test_dev(run: RunName, pairs: Pairs = None, gpu_lease: GpuLease = "", root: Root = HERE) -> None:
     """Detect objects in images without ground truth and pack them for the evaluation server."""
+    from corrloss.files import write_json
     from corrloss.plan.matrix import load_matrix
 
     settings = load(root, pairs)
@@ -225,12 +240,13 @@ def predict_test_dev(run: RunName, pairs: Pairs = None, gpu_lease: GpuLease = ""
         from corrloss.engine.evaluation_server import predict_test_dev as predict_and_pack
 
         folder = planned.run.folder(settings.results)
-        packed = predict_and_pack(folder, data, settings.data_root, log)
+        packed = predict_and_pack(folder, planned.config, data, settings.data_root, log)
+    write_json(folder.submission, {"identity": matrix.submission_identity(planned)})
     log(f"{packed}: submit this file to the evaluation server, which computes the AP of test-dev")
 
 
 @command
-def evaluate(run: RunName, pairs: Pairs = None, config_hash: ConfigHash = "", root: Root = HERE) -> None:
+def evaluate(run: RunName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Measure the detections of a run; write its record and its bootstrap replicates."""
     from corrloss.analysis.record import make_record, write_replicates
     from corrloss.analysis.stored_run import load_run
@@ -238,13 +254,15 @@ def evaluate(run: RunName, pairs: Pairs = None, config_hash: ConfigHash = "", ro
     from corrloss.plan.matrix import plan_run
 
     settings = load(root, pairs)
-    planned = plan_run(settings, run, config_hash)
+    planned = plan_run(settings, run)
+    identity = planned.identity
     folder = planned.run.folder(settings.results)
     annotations = annotation_file(settings.dataset(planned.run.dataset), "test", settings.data_root)
     with folder.exclusive(log):
-        stored = load_run(folder, annotations)
-        write_replicates(folder, stored)
-        folder.write_record(make_record(run, planned.hash, folder, stored, settings.ap))
+        stored = load_run(folder, annotations, identity["prediction"])
+        folder.start("evaluation")
+        write_replicates(folder, identity["evaluation"], stored)
+        folder.write_record(make_record(run, identity["evaluation"], folder, stored, settings.ap))
 
 
 @command
@@ -261,7 +279,8 @@ def collect(pairs: Pairs = None, root: Root = HERE) -> None:
 @command
 def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Make one table from runs.csv, as CSV and, beside it, Markdown and LaTeX."""
-    from corrloss.files import write_csv, write_text
+    from corrloss.files import write_csv, write_json, write_text
+    from corrloss.plan.identity import table_identity
     from corrloss.plan.table_files import load_table
     from corrloss.tables.build import build_table
     from corrloss.tables.intervals import stored_intervals
@@ -272,11 +291,17 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     settings = load(root, pairs)
     plan = load_table(settings.experiments, name, settings.scale, "results")
     reference = load_reference(settings.experiments)
-    frame = build_table(plan, read_runs(settings.runs_csv), reference, stored_intervals(settings.results))
+    measured = read_runs(settings.runs_csv)
+    frame = build_table(plan, measured, reference, stored_intervals(settings.results, measured))
+    known = measured.set_index("run")["identity"]
+    published = settings.experiments.folder / "reference" / "paper.csv"
+    identity = table_identity(plan, [known.get(run.name) for run in plan.runs], published)
     out = settings.table(name)
+    settings.made_of(name).unlink(missing_ok=True)
     write_csv(out, frame)
     write_text(out.with_suffix(".md"), to_markdown(frame, plan, settings.scale))
     write_text(out.with_suffix(".tex"), to_latex(frame, plan, settings.scale))
+    write_json(settings.made_of(name), {"identity": identity})
 
 
 @command
@@ -292,7 +317,7 @@ def overhead(
 
     import pandas as pd
 
-    from corrloss.files import write_csv, write_text
+    from corrloss.files import write_csv, write_json, write_text
     from corrloss.plan.matrix import load_matrix
     from corrloss.plan.table_files import load_table
     from corrloss.tables.overhead import overhead_rows, to_markdown
@@ -301,6 +326,7 @@ def overhead(
     settings = load(root, pairs)
     matrix = load_matrix(settings)
     plan = load_table(settings.experiments, name, settings.scale, "overhead")
+    published = settings.experiments.folder / "reference" / "paper.csv"
     reference = load_reference(settings.experiments)
     rows = []
     with on_gpus(min(1, matrix.most("gpus")), gpu_lease):
@@ -312,14 +338,17 @@ def overhead(
             rows += overhead_rows(runs, timings, reference)
         timed = clock()
     frame = pd.DataFrame(rows)
+    settings.made_of(name).unlink(missing_ok=True)
     write_csv(settings.table(name), frame)
     write_text(settings.table(name).with_suffix(".md"), to_markdown(frame, plan.title, timed))
+    write_json(settings.made_of(name), {"identity": matrix.table_identity(name, published)})
 
 
 @command
 def report(pairs: Pairs = None, root: Root = HERE) -> None:
     """Make one page, which opens anywhere, from the tables of a scale and the files of its runs."""
-    from corrloss.files import write_text
+    from corrloss.files import write_json, write_text
+    from corrloss.plan.identity import read_identity, report_identity
     from corrloss.report.page import render
     from corrloss.report.results import load_data_set, load_runs, load_tables
 
@@ -329,7 +358,10 @@ def report(pairs: Pairs = None, root: Root = HERE) -> None:
     names = sorted({run.run.dataset for run in finished})
     data = {name: load_data_set(settings.data_root, settings.dataset(name)) for name in names}
     project = Path(os.path.relpath(root, settings.out)).as_posix()
-    write_text(settings.out / "report.html", render(settings.scale, tables, finished, data, project))
+    made = [read_identity(settings.made_of(table.plan.name)) for table in tables if table.plan.main]
+    page = settings.out / "report.html"
+    write_text(page, render(settings.scale, tables, finished, data, project))
+    write_json(page.with_suffix(".json"), {"identity": report_identity(made)})
 
 
 @command

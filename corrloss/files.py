@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import uuid
@@ -99,3 +100,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     except Exception as problem:  # numpy, zipfile and zlib raise many kinds for a damaged file
         reason = str(problem).partition(" If you trust")[0]  # numpy advises to load pickles
         raise ValueError(f"not readable as .npz: {reason}") from problem
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

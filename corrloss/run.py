@@ -7,19 +7,28 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from corrloss.errors import CorrLossError
-from corrloss.files import write_json
+from corrloss.files import sha256, write_json
 
 #: Boxes and masks, as COCO names the kinds of detections.
 KINDS = ("bbox", "segm")
 #: Keys of training.json; a failed training adds ``failed``, the reason.
-TRAINING_KEYS = ("train_seconds", "iterations", "resumes", "peak_memory_mb", "environment", "curve")
+TRAINING_KEYS = (
+    "identity",
+    "train_seconds",
+    "iterations",
+    "resumes",
+    "peak_memory_mb",
+    "environment",
+    "curve",
+)
 #: Keys of prediction.json.
-PREDICTION_KEYS = ("predict_seconds", "peak_memory_mb", "environment")
+PREDICTION_KEYS = ("identity", "predict_seconds", "peak_memory_mb", "environment")
 
 
 class StageReportError(CorrLossError):
@@ -76,9 +85,14 @@ class RunFolder:
         """Folder of the submission to COCO's evaluation server."""
         return self.path / "test_dev"
 
-    def checkpoints(self, config_hash: str) -> Path:
-        """Folder of the checkpoints of one config, so that a changed config never resumes older ones."""
-        return self.path / "checkpoints" / config_hash
+    @property
+    def submission(self) -> Path:
+        """Identity of the submission, JSON."""
+        return self.path / "test_dev.json"
+
+    def checkpoints(self, identity: str) -> Path:
+        """Folder of the checkpoints of one training; that of another identity never resumes from them."""
+        return self.path / "checkpoints" / identity
 
     def detections(self, kind: str = "bbox") -> Path:
         """Detections on the test images in COCO's result format; ``kind`` is one of `KINDS`."""
@@ -92,29 +106,55 @@ class RunFolder:
         """Bootstrap replicates of AP; ``kind`` is one of `KINDS`."""
         return self.path / f"bootstrap.{kind}.npz"
 
-    def read_training(self) -> dict:
+    @property
+    def predicted(self) -> list[Path]:
+        """All files that a prediction may leave, but its report."""
+        bounds = [self.bound(order) for order in ("best", "worst")]
+        return [self.detections("bbox"), self.detections("segm"), self.positives, *bounds]
+
+    def start(self, stage: str) -> None:
+        """Remove the reports of a stage and of the later ones, and then their files.
+
+        A process that is killed at any time leaves no report beside files that are not of it.
+
+        Args:
+            stage: ``training``, ``prediction`` or ``evaluation``.
+        """
+        reports = [self.record, self.prediction, self.training]
+        files = [self.replicates(kind) for kind in KINDS], self.predicted, [self.weights]
+        count = 1 + ("evaluation", "prediction", "training").index(stage)
+        for path in (*reports[:count], *chain(*files[:count])):
+            path.unlink(missing_ok=True)
+
+    def read_training(self, identity: str = "") -> dict:
         """Read the report of the training.
 
+        Args:
+            identity: What the training must be, with the weights that it left; "" checks nothing.
+
         Raises:
-            StageReportError: The report is missing, damaged, or lacks a key.
+            StageReportError: The report is missing, damaged, lacks a key, or is of another training.
         """
-        return _read_report(self.training, TRAINING_KEYS)
+        return _read_report(self.training, TRAINING_KEYS, identity, [self.weights])
 
     def write_training(self, report: dict) -> None:
-        """Write the report of the training, with all of `TRAINING_KEYS`."""
-        write_json(self.training, report)
+        """Write the report of the training, with all of `TRAINING_KEYS`, after its weights."""
+        write_json(self.training, report | {"files": _digests([self.weights])})
 
-    def read_prediction(self) -> dict:
+    def read_prediction(self, identity: str = "") -> dict:
         """Read the report of the prediction.
 
+        Args:
+            identity: What the prediction must be, with the files that it left; "" checks nothing.
+
         Raises:
-            StageReportError: The report is missing, damaged, or lacks a key.
+            StageReportError: The report is missing, damaged, lacks a key, or is of another prediction.
         """
-        return _read_report(self.prediction, PREDICTION_KEYS)
+        return _read_report(self.prediction, PREDICTION_KEYS, identity, self.predicted)
 
     def write_prediction(self, report: dict) -> None:
-        """Write the report of the prediction, with all of `PREDICTION_KEYS`."""
-        write_json(self.prediction, report)
+        """Write the report of the prediction, with all of `PREDICTION_KEYS`, after its files."""
+        write_json(self.prediction, report | {"files": _digests(self.predicted)})
 
     def write_record(self, record: dict) -> None:
         """Write the record; `corrloss.tables.records.read_record` reads it."""
@@ -151,7 +191,12 @@ class RunFolder:
             shutil.rmtree(folder)
 
 
-def _read_report(path: Path, keys: tuple[str, ...]) -> dict:
+def _digests(files: list[Path]) -> dict[str, str]:
+    return {path.name: sha256(path) for path in files if path.exists()}
+
+
+def _read_report(path: Path, keys: tuple[str, ...], identity: str, files: list[Path]) -> dict:
+    again = "delete it and run snakemake again"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(report, dict):
@@ -160,7 +205,15 @@ def _read_report(path: Path, keys: tuple[str, ...]) -> dict:
             raise ValueError(f"no {', '.join(missing)}")
     except (OSError, ValueError, RecursionError) as error:
         raise StageReportError(
-            f"{path}: not readable as a report: expected JSON with {', '.join(keys)}, found: {error}; "
-            "delete it and run snakemake again"
+            f"{path}: not readable as a report: expected JSON with {', '.join(keys)}, found: {error}; {again}"
         ) from error
+    if identity and report["identity"] != identity:
+        raise StageReportError(f"{path}: expected identity {identity}, found {report['identity']}; {again}")
+    if identity and (found := _digests(files)) != report.get("files"):
+        written = report.get("files") or {}
+        names = sorted(name for name in {*found, *written} if found.get(name) != written.get(name))
+        raise StageReportError(
+            f"{path}: expected the files beside it as its stage left them, found others or none of "
+            f"{', '.join(names)}; {again}"
+        )
     return report

@@ -114,9 +114,17 @@ def _finish(project: Project, run: Run, seed: int) -> dict:
     environment = {"machine": HOSTILE}
     terms = {"loss": 2.0, "loss_cls": 1.5, HOSTILE: 0.5}
     curve = [{"iteration": 10 * i, **{name: value / i for name, value in terms.items()}} for i in range(1, 6)]
-    training = {"train_seconds": 9.0, "iterations": 50, "resumes": 0, "peak_memory_mb": 1, "curve": curve}
+    training = {
+        "identity": "0" * 12,
+        "train_seconds": 9.0,
+        "iterations": 50,
+        "resumes": 0,
+        "peak_memory_mb": 1,
+        "curve": curve,
+    }
     folder.write_training({**training, "environment": environment})
-    folder.write_prediction({"predict_seconds": 1.0, "peak_memory_mb": 1, "environment": environment})
+    prediction = {"identity": "0" * 12, "predict_seconds": 1.0, "peak_memory_mb": 1}
+    folder.write_prediction({**prediction, "environment": environment})
     record = make_record(run.name, "0" * 12, folder, load_run(folder, annotations))
     folder.write_record(record)
     return read_record(folder.record, run)

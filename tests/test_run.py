@@ -30,8 +30,61 @@ def test_reports_are_read_as_they_were_written(tmp_path):
     training, prediction = (dict.fromkeys(keys, 1.5) for keys in (TRAINING_KEYS, PREDICTION_KEYS))
     folder.write_training(training | {"failed": "loss is nan"})
     folder.write_prediction(prediction)
-    assert folder.read_training() == training | {"failed": "loss is nan"}
-    assert folder.read_prediction() == prediction
+    assert folder.read_training() == training | {"failed": "loss is nan", "files": {}}
+    assert folder.read_prediction() == prediction | {"files": {}}
+
+
+def finished_folder(path):
+    folder = RunFolder(path)
+    folder.path.mkdir(exist_ok=True)
+    for file in (folder.weights, *folder.predicted, folder.replicates()):
+        file.write_text(file.name)
+    folder.write_training(dict.fromkeys(TRAINING_KEYS, "a"))
+    folder.write_prediction(dict.fromkeys(PREDICTION_KEYS, "b"))
+    folder.write_record({})
+    return folder
+
+
+def test_a_report_of_another_identity_is_refused_by_name(tmp_path):
+    folder = finished_folder(tmp_path)
+    assert folder.read_training("a") and folder.read_prediction("b")
+    with pytest.raises(StageReportError, match=r"training\.json: expected identity b, found a; delete it"):
+        folder.read_training("b")
+
+
+@pytest.mark.parametrize("change", ["other", "gone", "one more"])
+def test_files_that_are_not_of_the_report_beside_them_are_refused_by_name(tmp_path, change):
+    folder = finished_folder(tmp_path)
+    masks = folder.detections("segm")
+    if change == "one more":
+        masks.unlink()
+        folder.write_prediction(dict.fromkeys(PREDICTION_KEYS, "b"))
+        masks.write_text("of another run")
+    elif change == "gone":
+        masks.unlink()
+    else:
+        masks.write_text("of another run")
+    with pytest.raises(
+        StageReportError, match=r"prediction\.json: .* found others or none of detections\.segm"
+    ):
+        folder.read_prediction("b")
+    assert folder.read_prediction()  # the report page needs no more than the report
+
+
+@pytest.mark.parametrize(
+    ("stage", "left"),
+    [
+        ("evaluation", ["detections.bbox.json", "prediction.json", "training.json", "weights.pth"]),
+        ("prediction", ["training.json", "weights.pth"]),
+        ("training", []),
+    ],
+)
+def test_a_stage_starts_without_its_own_and_all_later_files(tmp_path, stage, left):
+    folder = finished_folder(tmp_path)
+    folder.start(stage)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found & {"detections.bbox.json", "prediction.json", "training.json", "weights.pth"} == set(left)
+    assert not found & {"record.json", "bootstrap.bbox.npz"}
 
 
 @pytest.mark.parametrize("content", [None, "", '{"train_seconds": 1', "[]", "7", '{"train_seconds": 1}'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,19 +16,19 @@ from corrloss.run import RunFolder
 
 
 def make_record(
-    run: str, config_hash: str, folder: RunFolder, stored: StoredRun, backend: Backend = "hotcoco"
+    run: str, identity: str, folder: RunFolder, stored: StoredRun, backend: Backend = "hotcoco"
 ) -> dict:
     """Compute a run's figures and collect everything else that is known of the run.
 
     Args:
         run: Name of the run.
-        config_hash: Hash of its resolved config.
+        identity: Identity of the evaluation.
         folder: The run's folder, with the reports of training and prediction.
         stored: The run's predictions, from `corrloss.analysis.stored_run.load_run`.
         backend: Tool that computes AP.
 
     Returns:
-        ``run, seed, config_hash, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
+        ``run, seed, identity, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
         environment, iterations, resumes, commit, date``; after a failed training also ``failed``, the reason,
         and every metric is None.
 
@@ -42,7 +43,7 @@ def make_record(
     return {
         "run": run,
         "seed": int(run.rpartition("seed")[2]),
-        "config_hash": config_hash,
+        "identity": identity,
         "metrics": metrics,
         "ap_backend": backend,
         "train_seconds": training["train_seconds"],
@@ -57,13 +58,14 @@ def make_record(
     }
 
 
-def write_replicates(folder: RunFolder, stored: StoredRun) -> None:
+def write_replicates(folder: RunFolder, identity: str, stored: StoredRun) -> None:
     """Write the bootstrap replicates of the AP of a run's boxes and, where it has them, masks.
 
     The replicates of a run whose training failed are NaN.
 
     Args:
         folder: The run's folder, with the report of the training.
+        identity: Identity of the evaluation.
         stored: The run's predictions.
 
     Raises:
@@ -77,7 +79,7 @@ def write_replicates(folder: RunFolder, stored: StoredRun) -> None:
             replicates = bootstrap_ap(stored.ground_truth, detections)
         path = folder.replicates(detections.iou_type)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            replicates.save(file)
+            replace(replicates, identity=identity).save(file)
 
 
 def _commit() -> str:

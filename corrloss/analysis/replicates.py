@@ -38,6 +38,7 @@ class Replicates:
         images: Hash of the images and their annotations, from `hash_images`. Runs are comparable where it,
             the seed and the number of replicates agree.
         n_holding: int64 (6,), number of images that hold annotations which the figure counts.
+        identity: Identity of the run's evaluation.
     """
 
     estimate: np.ndarray
@@ -46,6 +47,7 @@ class Replicates:
     seed: int
     images: str
     n_holding: np.ndarray
+    identity: str = ""
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an `.npz` file, uncompressed: compression saves a tenth and doubles the time to read it."""
@@ -62,7 +64,8 @@ class Replicates:
         try:
             file = read_arrays(path)
             numbers = int(file["n_images"]), int(file["seed"])
-            return cls(file["estimate"], file["values"], *numbers, str(file["images"]), file["n_holding"])
+            data = str(file["images"]), file["n_holding"]
+            return cls(file["estimate"], file["values"], *numbers, *data, str(file["identity"]))
         except (KeyError, TypeError, ValueError) as problem:
             raise ReplicatesError(
                 f"{path}: expected bootstrap replicates, found: {problem}. Evaluate the run again."

@@ -35,17 +35,21 @@ class StoredRun:
         return [self.boxes] if self.masks is None else [self.boxes, self.masks]
 
 
-def load_run(folder: RunFolder, annotations: Path) -> StoredRun:
+def load_run(folder: RunFolder, annotations: Path, identity: str = "") -> StoredRun:
     """Read and check all predictions of a run.
 
     Args:
         folder: The run's folder; it holds boxes and, depending on the detector, masks, positives and bounds.
         annotations: COCO annotation file of the test images.
+        identity: What the prediction must be; "" checks nothing.
 
     Raises:
+        StageReportError: The files are of another prediction.
         DataSetError: The annotation file is unusable.
         DetectionsError: There are no boxes, or one of the files is unusable.
     """
+    if identity:
+        folder.read_prediction(identity)
     ground_truth = load_ground_truth(annotations)
     masks, bounds = folder.detections("segm"), {order: folder.bound(order) for order in ORDERS}
     return StoredRun(

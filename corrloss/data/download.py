@@ -247,6 +247,11 @@ def _fetch_some(url: str, part: Path, size: int | None, bar: tqdm) -> bool:
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
+                if size is not None and file.tell() > size:
+                    part.unlink()
+                    raise DownloadError(
+                        f"{url}: the host sends more than the published {size:,} bytes: another file"
+                    )
     whole = total or size
     return whole is None or _size(part) == whole
 

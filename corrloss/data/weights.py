@@ -1,24 +1,9 @@
 """Published weights, downloaded and verified before a training needs them."""
 
-import re
 from pathlib import Path
 
 from corrloss.data.download import download
-
-# torchvision's and OpenMMLab's convention, the same as in torch.hub: name-<first digits of the SHA-256>.pth
-_CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
-
-
-def checksum_of(name: str) -> str | None:
-    """The first digits of a weights file's SHA-256, at the end of its published name; None if absent.
-
-    Examples:
-        >>> checksum_of("resnet50-0676ba61.pth")
-        '0676ba61'
-        >>> checksum_of("cspnext-s_imagenet_600e.pth")
-    """
-    found = _CHECKSUM.search(name)
-    return found and found[1]
+from corrloss.plan.pretrained import checksum_of
 
 
 def fetch_weights(url: str, path: Path, *, progress: bool = True) -> bool:

@@ -12,7 +12,6 @@ import torch
 from mmengine.config import Config
 
 from corrloss.files import write_json
-from corrloss.plan.configs import config_hash
 from corrloss.run import RunFolder
 
 #: Checkpoints that are kept: the newest, and the one before it in case the newest is damaged.
@@ -21,18 +20,18 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Checkpoints of one config, and what must outlive a killed process.
+    """Checkpoints of one training, and what must outlive a killed process.
 
     Attributes:
-        folder: From `corrloss.run.RunFolder.checkpoints`.
+        folder: From `corrloss.run.RunFolder.checkpoints`; its name is the training's identity.
     """
 
     folder: Path
 
     @classmethod
     def of(cls, folder: RunFolder, config: Config) -> Checkpoints:
-        """Those of a run's present config; a changed config has another folder, and starts anew."""
-        return cls(folder.checkpoints(config_hash(config.to_dict())))
+        """Those of a run's present training; one of another identity has another folder, and starts anew."""
+        return cls(folder.checkpoints(config.bench.identity.training))
 
     def path(self, iteration: int) -> Path:
         """File of the checkpoint after so many iterations."""
@@ -45,15 +44,16 @@ class Checkpoints:
     def newest_intact(self, log: Callable[[str], None]) -> Path | None:
         """The newest checkpoint that can be read; None if there is none.
 
-        A damaged one (truncated, wrong checksum) is renamed, and ``log`` is called with one line.
+        A damaged one (truncated, wrong checksum) or one of another training is renamed, and ``log`` is
+        called with one line.
         """
         for path in self.newest_first():
-            reason = _damage(path)
+            reason = _damage(path, self.folder.name)
             if reason is None:
                 return path
             damaged = path.with_suffix(".damaged")
             path.replace(damaged)
-            log(f"{path}: damaged checkpoint ({reason}); renamed to {damaged.name}, using the one before it")
+            log(f"{path}: unusable checkpoint ({reason}); renamed to {damaged.name}, using the one before it")
         return None
 
     def remove_all_but(self, kept: int) -> None:
@@ -92,13 +92,14 @@ class Checkpoints:
         return self.folder / "diverged.json"
 
 
-def _damage(path: Path) -> str | None:
-    """Why a checkpoint cannot be read; None if it can."""
+def _damage(path: Path, identity: str) -> str | None:
+    """Why a checkpoint cannot be used; None if it can."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-        if broken is None:
-            torch.load(path, map_location="cpu", weights_only=True, mmap=True)["bench"]
+        if broken is not None:
+            return f"checksum of {broken}"
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["bench"]["identity"]
     except Exception as error:  # torch and zipfile raise many kinds for a damaged file
-        return str(error) or type(error).__name__
-    return None if broken is None else f"checksum of {broken}"
+        return type(error).__name__  # torch's own text advises to load it without protection
+    return None if found == identity else f"expected identity {identity}, found {found}"

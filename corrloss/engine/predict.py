@@ -20,14 +20,10 @@ from corrloss.analysis.bounds import ORDERS
 from corrloss.coco import load_ground_truth
 from corrloss.engine.candidates import CandidateRecorder, CandidatesUnavailable, write_candidates
 from corrloss.engine.environment import environment, peak_memory_mb
-from corrloss.errors import CorrLossError
+from corrloss.engine.weights import load_weights
 from corrloss.files import atomic_write
 from corrloss.plan.config_files import load
 from corrloss.run import KINDS, RunFolder
-
-
-class WeightsError(CorrLossError):
-    """A weights file is damaged or belongs to another detector; the message names it."""
 
 
 class PredictionProgressHook(Hook):
@@ -58,18 +54,21 @@ def predict(folder: RunFolder, log: Callable[[str], None]) -> None:
 
     Raises:
         ExperimentError: The config is missing or damaged.
-        StageReportError: The report of the training is.
+        StageReportError: The report of the training is, or it is of another training.
         WeightsError: The weights do not load or do not fit the config's model.
     """
     config = load(folder.config)
     with folder.exclusive(log):
-        if "failed" in folder.read_training():
+        training = folder.read_training(config.bench.identity.training)
+        folder.start("prediction")
+        if "failed" in training:
             seconds = 0.0
             _write_empty(folder, kinds_of(config))
         else:
             seconds = _predict(config, folder, log)
         report = {"peak_memory_mb": peak_memory_mb(), "environment": environment()}
-        folder.write_prediction({"predict_seconds": seconds, **report})
+        identity = config.bench.identity.prediction
+        folder.write_prediction({"identity": identity, "predict_seconds": seconds, **report})
 
 
 def kinds_of(config: Config) -> tuple[str, ...]:
@@ -101,20 +100,6 @@ def _write_empty(folder: RunFolder, kinds: tuple[str, ...]) -> None:
         with atomic_write(folder.detections(kind)) as temporary:
             temporary.write_text("[]\n", encoding="utf-8")
     write_candidates(folder.path, [], {order: [] for order in ORDERS})
-
-
-def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load a state dict: tensors only, exactly the model's keys and shapes.
-
-    Raises:
-        WeightsError: The file is damaged, holds more than tensors, or has other keys or shapes.
-    """
-    try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise WeightsError(
-            f"{path}: not the weights of this run's model; delete the file and train again ({error})"
-        ) from error
 
 
 def _candidate_keeper(config: Config, runner: Runner) -> CandidateRecorder:

@@ -88,6 +88,7 @@ class ResumeHook(Hook):
     def _save(self, runner: Runner, iteration: int, by_epoch: bool) -> None:
         states = _of_all_processes({"epoch": self._epoch_states, "now": random_states()})
         self._bench = {
+            "identity": self.checkpoints.folder.name,
             "iteration": iteration,
             "states": states,
             "curve": self.curve.state(),

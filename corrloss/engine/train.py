@@ -35,6 +35,7 @@ def train(folder: RunFolder, log: Callable[[str], None]) -> None:
         train_as_one_of_several(config, folder, checkpoints, log)
         return
     with folder.exclusive(log):
+        folder.start("training")
         checkpoints.note_start()
         if config.bench.processes == 1:
             write_training(folder, checkpoints, *train_here(config, checkpoints, log))

@@ -17,6 +17,7 @@ from corrloss.engine.checkpoints import Checkpoints
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, TrainingDiverged
 from corrloss.engine.resume import ResumeHook
+from corrloss.engine.weights import check_starting_weights
 from corrloss.files import atomic_write
 from corrloss.run import RunFolder
 
@@ -45,6 +46,7 @@ def train_here(config: Config, checkpoints: Checkpoints, log: Callable[[str], No
         log(f"{config.bench.run}  stopped: {reason}")
         failed = {"failed": str(reason)}
     report = {
+        "identity": checkpoints.folder.name,
         "train_seconds": resume.seconds,
         "iterations": runner.iter,
         "peak_memory_mb": peak_memory_mb(),
@@ -85,7 +87,11 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
         checkpoints: Where the checkpoints are; mmengine's log goes there, too.
         hooks: Hooks beside mmengine's own; one of them writes the checkpoints.
         log: Called if a checkpoint is damaged.
+
+    Raises:
+        WeightsError: A file of starting weights is not the expected one.
     """
+    check_starting_weights(config)
     checkpoint = checkpoints.newest_intact(log)
     several = dist.is_initialized()
     # mmengine passes a GPU number to DistributedDataParallel even where there is no GPU.

@@ -15,7 +15,7 @@ from corrloss.plan.code import code_of
 from corrloss.plan.config_nodes import nodes
 from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.pretrained import use_local_weights
+from corrloss.plan.pretrained import starting_weights, use_local_weights
 from corrloss.plan.runs import LOSS_OPTIONS, Run
 from corrloss.plan.schema import ExperimentError, check
 
@@ -96,6 +96,7 @@ def _without_loss(
     _set_num_classes(plain["model"], heads, data.get("num_classes") or len(data["classes"]))
     bench = {"masks": masks, "channels_last": plain.pop("channels_last", False)}
     bench["pretrained"] = use_local_weights(plain["model"], data_root)
+    bench["starting_weights"] = starting_weights(plain["model"], bench["pretrained"])
     return {**plain, "bench": bench | {key: sizes[key] for key in ("processes", "threads", "gpus")}}
 
 

@@ -33,6 +33,13 @@ def made_files(data: dict, data_root: Path) -> list[Path]:
     return [annotation_file(data, part, data_root) for part in PARTS]
 
 
+def made_mark(data: dict, data_root: Path, part: str | None = None) -> Path:
+    """Identity of what made a data set, or converted the annotations of a part of it; JSON, written last."""
+    if part is not None:
+        return annotation_file(data, part, data_root).with_suffix(".made.json")
+    return data_root / f"{data['folder']}.made.json"
+
+
 def annotations_by_rules(data: dict, data_root: Path) -> list[Path]:
     """Annotation files that rules make; those of other data are expected to be there."""
     if not is_made(data) and "convert" not in data:

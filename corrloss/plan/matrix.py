@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from corrloss.plan.configs import config_hash, resolve
+from corrloss.plan.configs import resolve
 from corrloss.plan.data_files import annotation_file, is_made, raw_annotations
 from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
+from corrloss.plan.identity import code_of_stage, data_identities, digest, run_identity, table_identity
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.settings import Settings
@@ -18,11 +20,15 @@ from corrloss.plan.table_files import Table, load_table
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with its resolved config and the config's hash."""
+    """A run with its resolved config, whose ``bench`` has the identity of each stage."""
 
     run: Run
     config: dict
-    hash: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """From `corrloss.plan.identity.run_identity`."""
+        return self.config["bench"]["identity"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,14 @@ class Matrix:
         tables: All tables by name.
         planned: All runs by name, each once however many tables share it.
         datasets: Settings of the data sets in use, by name.
+        data: Identity of their training and test images, by name.
     """
 
     scale: str
     tables: dict[str, Table]
     planned: dict[str, Planned]
     datasets: dict[str, dict]
+    data: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def result_tables(self) -> list[str]:
@@ -84,11 +92,6 @@ class Matrix:
         """The runs of some tables, each once."""
         return list(dict.fromkeys(run for name in tables for run in self.tables[name].runs))
 
-    def detectors(self, *, masks: bool) -> list[str]:
-        """Names of the detectors that predict masks, or of those that do not."""
-        planned = self.planned.values()
-        return sorted({one.run.detector for one in planned if one.config["bench"]["masks"] == masks})
-
     def needs(self, dataset: str) -> dict:
         """What the runs of a data set need of it, as arguments of ``check_dataset``.
 
@@ -99,6 +102,33 @@ class Matrix:
         configs = [one.config for one in self.planned.values() if one.run.dataset == dataset]
         sizes = [_min_size((config.get("train_dataloader") or {}).get("dataset")) for config in configs]
         return {"masks": any(c["bench"]["masks"] for c in configs), "min_size": max(sizes, default=0)}
+
+    def check_identity(self, dataset: str) -> str:
+        """Identity of the report of the check of a data set."""
+        return digest(self.data[dataset], self.needs(dataset), code_of_stage("check"))
+
+    def submission_identity(self, planned: Planned) -> str:
+        """Identity of a run's submission to the evaluation server."""
+        data = self.data[self.test_dev_data(planned.run)]
+        return digest(planned.identity["training"], data["test"], code_of_stage("submission"))
+
+    def table_identity(self, name: str, reference: Path) -> str:
+        """Identity of a table with all its runs; ``reference`` is the file of published figures."""
+        table = self.tables[name]
+        stages = ("training", "overhead") if table.kind == "overhead" else ("evaluation", "table")
+        runs = [self.planned[run.name].identity[stages[0]] for run in table.runs]
+        return table_identity(table, runs, reference, stages[1])
+
+    def is_current(self, runs_csv: Path, tables: Iterable[str]) -> bool:
+        """Whether ``runs.csv`` has all runs of some tables, and each run with its planned identity."""
+        try:
+            with runs_csv.open(encoding="utf-8", newline="") as file:
+                found = {row["run"]: row["identity"] for row in csv.DictReader(file)}
+        except (OSError, KeyError, ValueError, csv.Error):
+            return False
+        planned = {name: planned.identity["evaluation"] for name, planned in self.planned.items()}
+        wanted = {run.name for run in self.runs_of(tables)}
+        return wanted <= found.keys() and found.items() <= planned.items()
 
     def most(self, key: str) -> int:
         """The largest ``threads``, ``processes`` or ``gpus`` of a run."""
@@ -171,45 +201,43 @@ def load_matrix(settings: Settings) -> Matrix:
         raise ExperimentError(
             f"{experiments.folder / 'tables'}: no table has a run at scale {settings.scale!r}"
         )
-    planned = {name: _plan(settings, run) for name, run in runs.items()}
-    datasets = {
-        name: read_settings(experiments, "dataset", name, settings.cache)
-        for name in sorted({run.dataset for run in runs.values()})
-    }
-    return Matrix(settings.scale, tables, planned, datasets)
+    names = sorted({run.dataset for run in runs.values()})
+    datasets = {name: read_settings(experiments, "dataset", name, settings.cache) for name in names}
+    test_dev = {table.test_dev for table in tables.values() if table.test_dev and table.runs}
+    data = {name: _data(settings, name) for name in {*names, *test_dev}}
+    planned = {name: _plan(settings, run, data[run.dataset]) for name, run in runs.items()}
+    return Matrix(settings.scale, tables, planned, datasets, data)
 
 
-def plan_run(settings: Settings, name: str, expected_hash: str = "") -> Planned:
+def plan_run(settings: Settings, name: str) -> Planned:
     """Read ``experiments/`` for one run of a scale, and resolve that one alone.
 
     Args:
         settings: The settings.
         name: Name of the run.
-        expected_hash: Hash that the config must have; "" accepts any.
 
     Raises:
-        ExperimentError: Any of the files is broken, no table has the run, or its config has another hash.
+        ExperimentError: Any of the files is broken, or no table has the run.
     """
     tables = _tables(settings.experiments, settings.scale).values()
     run = next((run for table in tables for run in table.runs if run.name == name), None)
     if run is None:
         raise ExperimentError(_no_run(name, settings.scale))
-    planned = _plan(settings, run)
-    if expected_hash not in ("", planned.hash):
-        raise ExperimentError(
-            f"{name}: expected a config of hash {expected_hash}, got {planned.hash}: experiments/ or the "
-            "code of the loss changed since this was planned; run snakemake again"
-        )
-    return planned
+    return _plan(settings, run, _data(settings, run.dataset))
 
 
 def _tables(experiments: Experiments, scale: str) -> dict[str, Table]:
     return {name: load_table(experiments, name, scale) for name in experiments.tables}
 
 
-def _plan(settings: Settings, run: Run) -> Planned:
+def _plan(settings: Settings, run: Run, data: dict[str, str]) -> Planned:
     config = resolve(settings.experiments, run, settings.data_root, settings.cache, settings.batch)
-    return Planned(run, config, config_hash(config))
+    config["bench"]["identity"] = run_identity(config, data, settings.ap)
+    return Planned(run, config)
+
+
+def _data(settings: Settings, name: str) -> dict[str, str]:
+    return data_identities(settings.dataset(name), settings.data_root, settings.checked(name))
 
 
 def _no_run(name: str, scale: str) -> str:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
+from corrloss.files import sha256
 from corrloss.plan.config_nodes import nodes
 from corrloss.plan.schema import ExperimentError
 
 FOLDER = "weights"  # below the data root
+# torchvision's and OpenMMLab's convention, the same as in torch.hub: name-<first digits of the SHA-256>.pth
+_CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 # Names and addresses are mmengine's own.
 HUBS = {
     "torchvision://": "torchvision_0.12.json",
@@ -46,6 +50,33 @@ def use_local_weights(config: dict, data_root: Path) -> dict[str, str]:
             addresses[name] = address
             node["checkpoint"] = f"{data_root / FOLDER / name}"
     return addresses
+
+
+def starting_weights(model: dict, addresses: dict[str, str]) -> dict[str, str | None]:
+    """SHA-256, or its published first digits, of each file that a model's weights start from, by name.
+
+    Args:
+        model: The ``model`` of a config, after `use_local_weights`.
+        addresses: What that returned. Other files are the user's own, and are read.
+    """
+    used = [node["checkpoint"] for node in nodes(model) if node.get("type") == "Pretrained"]
+    paths = {Path(file).name: Path(file) for file in used if isinstance(file, str)}
+    return {
+        name: checksum_of(name) if name in addresses else sha256(path) if path.is_file() else "no file"
+        for name, path in paths.items()
+    }
+
+
+def checksum_of(name: str) -> str | None:
+    """The first digits of a weights file's SHA-256, at the end of its published name; None if absent.
+
+    Example:
+        >>> checksum_of("resnet50-0676ba61.pth")
+        '0676ba61'
+        >>> checksum_of("cspnext-s_imagenet_600e.pth")
+    """
+    found = _CHECKSUM.search(name)
+    return found and found[1]
 
 
 def address_of(checkpoint: str) -> str | None:

@@ -121,6 +121,10 @@ class Settings:
         """A table of the scale, as CSV."""
         return self.out / "tables" / f"{name}.csv"
 
+    def made_of(self, table: str) -> Path:
+        """Identity of a table, JSON."""
+        return self.table(table).with_suffix(".json")
+
     def checked(self, dataset: str) -> Path:
         """Report of the check of a data set."""
         return self.out / "data" / f"{dataset}.json"

@@ -120,7 +120,7 @@ def load_runs(runs_csv: Path, results: Path) -> list[FinishedRun]:
     """The runs of ``runs.csv`` with their records and training curves, in its order.
 
     Raises:
-        ReportError: A record is of another config than the row in ``runs.csv``, or a curve is damaged.
+        ReportError: A record has another identity than the row in ``runs.csv``, or a curve is damaged.
         RecordError: ``runs.csv`` or a record is damaged.
     """
     return [_finished(row, results) for _, row in read_runs(runs_csv).iterrows()]
@@ -134,8 +134,8 @@ def _finished(row: pd.Series, results: Path) -> FinishedRun:
         raise ReportError(f"runs.csv: run {row['run']} has the columns of {run.name}; run snakemake again")
     folder = run.folder(results)
     record = read_record(folder.record, run)
-    if record["config_hash"] != row["config_hash"]:
-        raise ReportError(f"{folder.record}: is of another config than runs.csv; run snakemake again")
+    if record["identity"] != row["identity"]:
+        raise ReportError(f"{folder.record}: has another identity than runs.csv; run snakemake again")
     curve = folder.read_training()["curve"]
     try:
         curve = [{name: float(value) for name, value in point.items()} for point in curve]

@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # a table is made from runs.csv without it, and mmengine's Co
     from corrloss.plan.matrix import Matrix
 
 IDENTITY = ["run", "scale", "dataset", "detector", "coefficient", "weight", "seed"]
-TAIL = ["train_seconds", "config_hash"]
+TAIL = ["train_seconds", "identity"]
 NOTES = ["status", "environment"]  # last columns; absent from a runs.csv of an older version
-TEXT = {"run", "scale", "dataset", "detector", "coefficient", "config_hash", *OPTION_NAMES, *NOTES} - {
+TEXT = {"run", "scale", "dataset", "detector", "coefficient", "identity", *OPTION_NAMES, *NOTES} - {
     "strength"
 }
 FIRST_METRICS = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"]  # then those of masks, then the rest
@@ -56,8 +56,8 @@ def read_record(path: Path, run: Run) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
         found, metrics = record["run"], record["metrics"]
         numbers = {"train_seconds": record["train_seconds"]}
-        if not isinstance(metrics, dict) or not isinstance(record["config_hash"], str):
-            raise TypeError("metrics must be a mapping, config_hash text")
+        if not isinstance(metrics, dict) or not isinstance(record["identity"], str):
+            raise TypeError("metrics must be a mapping, identity text")
         failed = record.get(FAILED, "no")
         if not isinstance(failed, str) or not failed.strip():
             raise TypeError("failed must be the reason, as text")
@@ -74,13 +74,28 @@ def read_record(path: Path, run: Run) -> dict:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
             raise RecordError(f"{path}: {name} is {repr(value)[:SHOWN]}, not a finite number; {again}")
+    for name, value in metrics.items():
+        low, high = limits(name)
+        if value is not None and not low <= value <= high:
+            raise RecordError(f"{path}: metrics.{name} is {value!r}, expected {low:g} to {high:g}; {again}")
     if FAILED in record and any(value is not None for value in metrics.values()):
         raise RecordError(f"{path}: has metrics of a training that failed ({failed}); {again}")
     return record
 
 
+def limits(metric: str) -> tuple[float, float]:
+    """Least and greatest value of a metric: points, points of correlations and gains, counts.
+
+    >>> limits("AP50"), limits("rho_cls_at_0.5"), limits("rho_img_used")
+    ((0, 100.001), (-100.001, 100.001), (0, inf))
+    """
+    if "_used" in metric or "_left_out" in metric:
+        return 0, math.inf
+    return -100.001 if metric.startswith(("rho_", "tide_")) else 0, 100.001  # rounded in runs.csv
+
+
 def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
-    """One row a run: identity, options of the loss, metrics in points (0-100), seconds, hash, notes.
+    """One row a run: identity, options of the loss, metrics in points (0-100), seconds, identity, notes.
 
     The notes are ``status``, ``ok`` or ``failed: <reason>``, and ``environment``, what a result may depend
     on besides its config, from `surroundings_text`.
@@ -100,7 +115,7 @@ def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
             **dict(run.options),
             **record["metrics"],
             "train_seconds": record["train_seconds"],
-            "config_hash": record["config_hash"],
+            "identity": record["identity"],
             "status": f"{FAILED}: {record[FAILED]}" if FAILED in record else OK,
             "environment": surroundings_text(record.get("environment", {})) or None,
         }
@@ -137,9 +152,9 @@ def _ordered(metrics: Iterable[str]) -> list[str]:
 
 
 def read_finished(matrix: Matrix, results: Path) -> list[tuple[Run, dict]]:
-    """Records of the runs that are finished with the config they have now, in the tables' order.
+    """Records of the runs that are finished as they are planned now, in the tables' order.
 
-    A run that was never finished, or whose record is of an older config, is left out: it has no figures
+    A run that was never finished, or whose record has another identity, is left out: it has no figures
     yet. A damaged record is an error.
 
     Args:
@@ -152,7 +167,10 @@ def read_finished(matrix: Matrix, results: Path) -> list[tuple[Run, dict]]:
     finished = []
     for planned in matrix.planned.values():
         path = planned.run.folder(results).record
-        if path.exists() and (record := read_record(path, planned.run))["config_hash"] == planned.hash:
+        if (
+            path.exists()
+            and (record := read_record(path, planned.run))["identity"] == planned.identity["evaluation"]
+        ):
             finished.append((planned.run, record))
     return finished
 
@@ -177,13 +195,17 @@ def _checked(path: Path, cells: pd.Series) -> pd.Series:
     """A column as text or as numbers; NaN for empty cells where a cell may be empty."""
     empty = cells == ""
     wrong = empty if cells.name in IDENTITY + TAIL else empty & False
+    kind = "text" if cells.name in TEXT else "a finite number"
     if cells.name not in TEXT:
         numbers = pd.to_numeric(cells, errors="coerce")
         wrong |= ~empty & ~np.isfinite(numbers)
+        if cells.name not in {*IDENTITY, *TAIL, *OPTION_NAMES} and not wrong.any():
+            low, high = limits(cells.name)
+            wrong |= ~empty & ~numbers.between(low, high)
+            kind = f"a number from {low:g} to {high:g}"
     if wrong.any():
         line = wrong.idxmax()
         found = repr(cells[line]) if cells[line] else "nothing"
-        kind = "text" if cells.name in TEXT else "a finite number"
         where = f"{path}: line {line}, {cells.name}"
         raise RecordError(f"{where}: expected {kind}, found {found}; collect the runs again")
     return cells.where(~empty) if cells.name in TEXT else numbers

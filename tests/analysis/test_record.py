@@ -19,6 +19,7 @@ from corrloss.run import RunFolder
 
 NAME = "mini_coco/atss/spearman_w0.2/seed3"
 TRAINING = {
+    "identity": "0123456789ab",
     "train_seconds": 61.5,
     "iterations": 400,
     "resumes": 2,
@@ -26,7 +27,12 @@ TRAINING = {
     "environment": {"device": "cpu (x86_64)", "versions": {"torch": "2.1"}},
     "curve": [{"iteration": 8, "loss": 1.5}],
 }
-PREDICTION = {"predict_seconds": 4.5, "peak_memory_mb": 400.0, "environment": {"device": "cpu (aarch64)"}}
+PREDICTION = {
+    "identity": "0123456789ab",
+    "predict_seconds": 4.5,
+    "peak_memory_mb": 400.0,
+    "environment": {"device": "cpu (aarch64)"},
+}
 
 
 @pytest.fixture
@@ -49,10 +55,10 @@ def made(folder):
 
 def test_a_record_says_what_was_measured_and_under_what_circumstances(folder):
     record = made(folder)
-    assert {key: record[key] for key in ("run", "seed", "config_hash")} == {
+    assert {key: record[key] for key in ("run", "seed", "identity")} == {
         "run": NAME,
         "seed": 3,
-        "config_hash": "0123456789ab",
+        "identity": "0123456789ab",
     }
     assert (record["train_seconds"], record["predict_seconds"], record["iterations"]) == (61.5, 4.5, 400)
     assert record["resumes"] == 2
@@ -161,10 +167,10 @@ def made_whole(folder):
 def test_a_training_that_failed_leaves_replicates_that_give_no_interval(folder, with_masks):
     dataset = make_dataset(0)
     write(folder / "detections.bbox.json", make_detections(1, dataset))
-    write_replicates(RunFolder(folder), stored(folder))
+    write_replicates(RunFolder(folder), "0123456789ab", stored(folder))
     whole = Replicates.load(folder / "bootstrap.bbox.npz")
     fail(folder, with_masks)
-    write_replicates(RunFolder(folder), stored(folder))
+    write_replicates(RunFolder(folder), "0123456789ab", stored(folder))
     failed = Replicates.load(folder / "bootstrap.bbox.npz")
     assert (folder / "bootstrap.segm.npz").exists() == with_masks
     assert failed.values.shape == whole.values.shape == (1000, len(BOOTSTRAPPED))

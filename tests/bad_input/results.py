@@ -268,7 +268,7 @@ RECORD_CASES = {
         parsed(lambda record: record.update(environment={"train": {"a": {"b": {"c": {}}}}})),
         "damaged record",
     ),
-    "a hash that is a number": (parsed(lambda record: record.update(config_hash=3)), "damaged record"),
+    "a hash that is a number": (parsed(lambda record: record.update(identity=3)), "damaged record"),
 }
 
 RUNS_CASES = {

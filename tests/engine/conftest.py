@@ -7,6 +7,7 @@ from corrloss.plan.batch_plan import RECIPE
 from corrloss.plan.config_files import dump
 from corrloss.plan.configs import resolve
 from corrloss.plan.experiments import Experiments
+from corrloss.plan.identity import run_identity
 from corrloss.plan.runs import Run
 from corrloss.run import RunFolder
 
@@ -25,6 +26,8 @@ def smoke_run(tmp_path_factory):
         settings["train_cfg"]["max_epochs"] = 3
         if change is not None:
             change(settings)
+        data = {"train": "0" * 12, "test": "1" * 12}
+        settings["bench"]["identity"] = run_identity(settings, data, "hotcoco")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.py").write_text(dump(settings))
         return RunFolder(folder)

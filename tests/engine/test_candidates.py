@@ -449,9 +449,11 @@ def test_nothing_stays_watched_after_an_error(model_of, batch):
 
 def test_predict_keeps_what_the_analysis_reads(config_of, model_of, ground_truth, tmp_path):
     run = RunFolder(tmp_path)
-    run.config.write_text(dump(config_of("atss").to_dict()))
+    config = config_of("atss").to_dict()
+    config["bench"]["identity"] = dict.fromkeys(("training", "prediction"), "0" * 12)
+    run.config.write_text(dump(config))
     torch.save(model_of("atss").state_dict(), run.weights)
-    run.write_training(dict.fromkeys(TRAINING_KEYS))
+    run.write_training(dict.fromkeys(TRAINING_KEYS, "0" * 12))
     unwatched = RunFolder(tmp_path / "unwatched")
     unwatched.path.mkdir()
     build_test_runner(load(run.config), run.weights, unwatched.path, print).test()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from corrloss.engine.predict import WeightsError, load_weights
+from corrloss.engine.weights import WeightsError, load_weights
 
 
 class Bomb:

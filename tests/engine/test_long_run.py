@@ -75,7 +75,7 @@ def test_fifty_times_the_iterations_of_mini_take_no_more_memory(tmp_path):
             param_scheduler=[],
             randomness=dict(seed=0),
             default_scope="mmdet",
-            bench=dict(run="long", gpus=0, processes=1, threads=1),
+            bench=dict(starting_weights={}, run="long", gpus=0, processes=1, threads=1),
         )
     )
     curve, watch = CurveHook(), Watch(tmp_path)

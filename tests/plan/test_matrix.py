@@ -3,7 +3,6 @@
 import pytest
 from toy_project import ROOT
 
-from corrloss.plan.configs import config_hash
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.schema import ExperimentError
@@ -137,11 +136,10 @@ def test_experiments_hold_at_every_scale(scale, tmp_path, real_settings):
     assert set(matrix.planned) == wanted
     folders = {str(planned.run.folder(tmp_path).path).lower() for planned in matrix.planned.values()}
     assert len(folders) == len(wanted)  # also where a file system does not tell A from a
-    hashes = {planned.hash for planned in matrix.planned.values()}
-    assert len(hashes) == len(wanted)
+    for stage in ("training", "prediction", "evaluation"):
+        assert len({planned.identity[stage] for planned in matrix.planned.values()}) == len(wanted)
     for name, planned in matrix.planned.items():
         assert planned.run.name == name == planned.config["bench"]["run"]
-        assert planned.hash == config_hash(planned.config)
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +182,6 @@ def test_runs_of_several_tables_are_listed_once(paper):
     runs = paper.runs_of(["weight", "nms_based"])
     assert len(set(runs)) == len(runs)
     assert set(runs) == {*paper.tables["weight"].runs, *paper.tables["nms_based"].runs}
-
-
-def test_detectors_with_masks_are_known(paper):
-    assert paper.detectors(masks=True) == ["yolact"]
-    assert "atss" in paper.detectors(masks=False) and "yolact" not in paper.detectors(masks=False)
 
 
 def test_the_largest_run_and_a_run_that_is_not_planned(paper):

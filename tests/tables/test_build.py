@@ -35,7 +35,7 @@ def table_of(runs, metrics=("AP", "AP50")):
 def measured(figures, more=None):
     """runs.csv of some runs with their figures, and of single runs more that their records say."""
     records = [
-        (run, {"metrics": metrics, "train_seconds": 1.0, "config_hash": "0" * 12} | (more or {}).get(run, {}))
+        (run, {"metrics": metrics, "train_seconds": 1.0, "identity": "0" * 12} | (more or {}).get(run, {}))
         for run, metrics in figures.items()
     ]
     return runs_frame(records)

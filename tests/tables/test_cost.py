@@ -20,13 +20,13 @@ TOY = "toy,coco,4,0.50,25.0,0.853,200.0,estimate,a guess"
 def planned(detector, coefficient="none", scale="paper", dataset="coco", **config):
     run = Run(scale, dataset, detector, coefficient, 0.0 if coefficient == "none" else 0.2, 0)
     whole = {
-        "bench": {"gpus": 4 if scale == "paper" else 0},
+        "bench": {"gpus": 4 if scale == "paper" else 0, "identity": {"evaluation": "0123456789ab"}},
         "train_cfg": {"max_epochs": 12},
         "optim_wrapper": {"optimizer": {"type": "SGD"}},
         "model": {"test_cfg": {"max_per_img": 100}},
         **config,
     }
-    return Planned(run, whole, "0123456789ab")
+    return Planned(run, whole)
 
 
 def matrix_of(scale, *tables, make=None):
@@ -45,7 +45,7 @@ def matrix_of(scale, *tables, make=None):
 def finish(run, results, seconds):
     folder = run.folder(results)
     folder.path.mkdir(parents=True)
-    record = {"run": run.name, "config_hash": "0123456789ab", "train_seconds": seconds, "metrics": {}}
+    record = {"run": run.name, "identity": "0123456789ab", "train_seconds": seconds, "metrics": {}}
     folder.record.write_text(json.dumps(record))
     folder.weights.write_bytes(bytes(1_000_000))
 

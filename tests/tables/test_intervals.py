@@ -29,7 +29,8 @@ def results(tmp_path):
     for run, ap in AP.items():
         values = (ap + shared + rng.normal(0, 0.4, 1000))[:, None].repeat(len(METRICS), axis=1)
         run.folder(tmp_path).path.mkdir(parents=True)
-        Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0, "a", np.full(6, N_IMAGES)).save(
+        holding = np.full(6, N_IMAGES)
+        Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0, "a", holding, "0" * 12).save(
             run.folder(tmp_path).replicates()
         )
     return tmp_path
@@ -38,15 +39,14 @@ def results(tmp_path):
 def tabulate(results, runs, failed=()):
     plan = Table("seeds", "Seeds", "coco", ("AP",), ("AP",), False, tuple(runs), {})
     records = [
-        (run, {"metrics": {"AP": AP[run]}, "train_seconds": 1.0, "config_hash": "0" * 12})
+        (run, {"metrics": {"AP": AP[run]}, "train_seconds": 1.0, "identity": "0" * 12})
         if run not in failed
-        else (run, {"metrics": {"AP": None}, "train_seconds": 1.0, "config_hash": "0" * 12, "failed": "nan"})
+        else (run, {"metrics": {"AP": None}, "train_seconds": 1.0, "identity": "0" * 12, "failed": "nan"})
         for run in runs
     ]
-    frame = build_table(
-        plan, runs_frame(records), pd.DataFrame(columns=list(COLUMNS)), stored_intervals(results)
-    )
-    return frame.iloc[1]
+    runs = runs_frame(records)
+    reference = pd.DataFrame(columns=list(COLUMNS))
+    return build_table(plan, runs, reference, stored_intervals(results, runs)).iloc[1]
 
 
 def replicates(run, results):
@@ -81,7 +81,8 @@ def test_one_seed_knows_nothing_of_the_others(results):
 
 
 def test_a_seed_that_failed_is_left_out_of_both_errors(results):
-    Replicates(np.full(6, np.nan), np.full((1000, 6), np.nan), N_IMAGES, 0, "a", np.full(6, N_IMAGES)).save(
+    unknown = np.full(6, np.nan), np.full((1000, 6), np.nan)
+    Replicates(*unknown, N_IMAGES, 0, "a", np.full(6, N_IMAGES), "0" * 12).save(
         LOSS[2].folder(results).replicates()
     )
     row = tabulate(results, [*BASE, *LOSS], failed=[LOSS[2]])

@@ -13,9 +13,9 @@ LOSS = Run("mini", "mini_coco", "atss", "spearman", 0.2, 0)
 OPTIONS = Run("mini", "mini_coco", "atss", "spearman", 0.2, 1, (("gradient_to", "both"), ("strength", 0.01)))
 
 
-def record_of(run, config_hash="0123456789ab", **metrics):
+def record_of(run, identity="0123456789ab", **metrics):
     metrics = metrics or {"AP": 31.4159265, "AP50": 50.0}
-    return {"run": run.name, "metrics": metrics, "train_seconds": 12.5, "config_hash": config_hash, "seed": 0}
+    return {"run": run.name, "metrics": metrics, "train_seconds": 12.5, "identity": identity, "seed": 0}
 
 
 def write(path, record):
@@ -36,7 +36,7 @@ def test_a_record_is_returned_as_it_is(tmp_path):
         ({"run": None}, "is of run None"),
         ({"metrics": [1]}, "damaged record"),
         ({"metrics": None}, "damaged record"),
-        ({"config_hash": 3}, "damaged record"),
+        ({"identity": 3}, "damaged record"),
         ({"metrics": {"AP": "31"}}, "metrics.AP is '31', not a finite number"),
         ({"metrics": {"AP": 31, "AP50": True}}, "metrics.AP50 is True"),
         ({"metrics": {"AP": float("nan")}}, "metrics.AP is nan"),
@@ -55,7 +55,7 @@ def test_a_record_that_cannot_be_right_is_refused(tmp_path, change, said):
     assert message.startswith(f"{path}: ") and said in message and "run snakemake again" in message
 
 
-@pytest.mark.parametrize("key", ["run", "metrics", "config_hash", "train_seconds"])
+@pytest.mark.parametrize("key", ["run", "metrics", "identity", "train_seconds"])
 def test_a_record_that_lacks_something_is_refused(tmp_path, key):
     record = record_of(LOSS)
     del record[key]
@@ -92,7 +92,7 @@ def test_columns_stand_in_the_order_that_is_promised():
     expected = [*IDENTITY, "strength", "gradient_to", *aps, *(f"mask_{name}" for name in aps)]
     assert list(frame)[: len(expected)] == expected
     assert set(list(frame)[len(expected) : -4]) == {"AR_1", "mask_AR_1", "oLRP"}
-    assert list(frame)[-4:] == ["train_seconds", "config_hash", "status", "environment"]
+    assert list(frame)[-4:] == ["train_seconds", "identity", "status", "environment"]
     assert frame.loc[1, aps].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
@@ -102,7 +102,7 @@ def test_rows_are_the_runs_and_unknown_cells_are_empty(tmp_path):
     runs_frame(runs).to_csv(path, index=False, float_format="%.6g")
     lines = path.read_text().splitlines()
     assert lines == [
-        "run,scale,dataset,detector,coefficient,weight,seed,strength,gradient_to,AP,AP_S,train_seconds,config_hash,"
+        "run,scale,dataset,detector,coefficient,weight,seed,strength,gradient_to,AP,AP_S,train_seconds,identity,"
         "status,environment",
         f"{BASE.name},mini,mini_coco,atss,none,0,0,,,10,,12.5,0123456789ab,ok,",
         f"{OPTIONS.name},mini,mini_coco,atss,spearman,0.2,1,0.01,both,12,3,12.5,0123456789ab,ok,",
@@ -136,14 +136,14 @@ def test_a_runs_csv_from_before_there_were_notes_is_read(tmp_path):
 def test_what_is_written_is_read_back(tmp_path):
     hashes = ["012345678901", "1234567890e1", "0123456789ab"]  # two of them look like numbers
     runs = [
-        (run, record_of(run, config_hash=hash) | {"environment": {"train": {"threads": 1}}})
+        (run, record_of(run, identity=hash) | {"environment": {"train": {"threads": 1}}})
         for run, hash in zip((BASE, LOSS, OPTIONS), hashes, strict=True)
     ]
     written = runs_frame(runs)
     written.to_csv(tmp_path / "runs.csv", index=False)
     read = read_runs(tmp_path / "runs.csv")
     pd.testing.assert_frame_equal(read, written, check_dtype=False)
-    assert read["config_hash"].tolist() == hashes
+    assert read["identity"].tolist() == hashes
     assert read["coefficient"].tolist() == ["none", "spearman", "spearman"]
 
 
@@ -153,7 +153,7 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
     assert frame.empty and list(frame) == [
         *IDENTITY,
         "train_seconds",
-        "config_hash",
+        "identity",
         "status",
         "environment",
     ]
@@ -165,7 +165,7 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
         ("AP50", "AP", "line 1: column AP is there twice"),
         ("coefficient", "coef", "line 1: no column coefficient"),
         (",ok,\n", "\n", "line 2: has 11 fields, the header 13"),
-        (",0123456789ab,ok", ",,ok", "line 2, config_hash: expected text, found nothing"),
+        (",0123456789ab,ok", ",,ok", "line 2, identity: expected text, found nothing"),
         ("31.4159265", "high", "line 2, AP: expected a finite number, found 'high'"),
         ("31.4159265", "inf", "line 2, AP: expected a finite number, found 'inf'"),
         (",0.2,", ",?,", "line 3, weight: expected a finite number, found '?'"),
@@ -194,13 +194,16 @@ def test_an_empty_figure_is_unknown(tmp_path):
 
 @pytest.fixture
 def matrix():
-    planned = {run.name: Planned(run, {}, "0123456789ab") for run in (BASE, LOSS, OPTIONS)}
+    planned = {
+        run.name: Planned(run, {"bench": {"identity": {"evaluation": "0123456789ab"}}})
+        for run in (BASE, LOSS, OPTIONS)
+    }
     return Matrix("mini", {}, planned, {})
 
 
 def test_only_runs_finished_with_their_present_config_count(matrix, tmp_path):
     write(BASE.folder(tmp_path).record, record_of(BASE))
-    write(LOSS.folder(tmp_path).record, record_of(LOSS, config_hash="older0000000"))
+    write(LOSS.folder(tmp_path).record, record_of(LOSS, identity="older0000000"))
     assert read_finished(matrix, tmp_path) == [(BASE, record_of(BASE))]
 
 

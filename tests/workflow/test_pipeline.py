@@ -81,7 +81,7 @@ def test_analysis_is_what_a_plain_call_leaves_out(finished):
 
 def test_another_tool_for_ap_evaluates_again_and_trains_nothing(finished):
     planned = finished.snakemake("-n", "--quiet", "progress", config=("ap=pycocotools",)).stdout
-    assert "rule evaluate:" in planned and "rule evaluate_masks:" in planned and "rule train" not in planned
+    assert planned.count("rule evaluate:") == 3 and "rule train" not in planned
     assert (
         "expected one of hotcoco, pycocotools, got 'fast'"
         in finished.snakemake("-n", config=("ap=fast",)).stdout
@@ -129,8 +129,8 @@ def test_a_comment_makes_nothing_stale_and_a_setting_what_depends_on_it(finished
         assert "Nothing to be done" in finished.snakemake("-n").stdout
         detector.write_text(before.replace("num_protos=16", "num_protos=8").replace("64, 16)", "64, 8)"))
         planned = finished.snakemake("-n", "--quiet", "progress").stdout
-        assert "rule train_masks:" in planned and "rule evaluate_masks:" in planned
-        assert "rule train:" not in planned and "rule evaluate:" not in planned
+        assert planned.count("rule train:") == planned.count("rule evaluate:") == 1
+        assert "output: results/smoke/runs/smoke_coco/yolact/none/seed0/config.py" in planned
     finally:
         detector.write_text(before)
 
@@ -141,7 +141,7 @@ def test_other_data_make_stale_what_was_made_of_them(finished):
     try:
         data.write_text(before.replace("val_images=12", "val_images=13"))
         planned = finished.snakemake("-n", "--quiet", "progress").stdout
-        for rule in ("make_smoke_coco", "check_data", "train", "train_masks", "evaluate", "table"):
+        for rule in ("make_smoke_coco", "check_data", "train", "evaluate", "table"):
             assert f"rule {rule}:" in planned
         data.write_text(before + "\n# a remark\n")
         assert "Nothing to be done" in finished.snakemake("-n").stdout

@@ -40,7 +40,7 @@ def rules_on_gpus():
 
 @pytest.mark.parametrize("name", ["slurm", "workstation"])
 def test_a_profile_names_every_rule_that_takes_gpus(name):
-    assert {"train", "train_masks"} <= rules_on_gpus()
+    assert {"train", "predict_test_dev"} <= rules_on_gpus()
     assert resources_by_rule(profile(name)).keys() == rules_on_gpus()
 
 

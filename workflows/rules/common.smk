@@ -1,5 +1,4 @@
 # Settings, the runs to plan, and what the other files here look up.
-import hashlib
 import os
 import shlex
 import shutil
@@ -7,9 +6,10 @@ from pathlib import Path
 
 from corrloss.errors import CorrLossError
 from corrloss.plan import data_files
-from corrloss.plan.fingerprints import update_fingerprints
+from corrloss.plan.identity import generator_identity, read_identity, report_identity
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.settings import FILE, Settings
+from corrloss.run import RunFolder
 
 # Relative, as all paths here: a checkout that is moved has nothing to be done again.
 ROOT = Path(os.path.relpath(workflow.basedir))
@@ -32,33 +32,17 @@ except CorrLossError as error:
 OUT = settings.out
 ARGUMENTS = shlex.join(settings.arguments())
 DATA_ROOT = settings.data_root
-RUN = f"{OUT}/runs/{{dataset}}/{{detector}}/{{variant}}/seed{{seed}}"
-# Files that a training leaves in it.
-TRAINED = [
-    f"{RUN}/config.py",
-    f"{RUN}/weights.pth",
-    f"{RUN}/training.json",
-    f"{RUN}/prediction.json",
-    f"{RUN}/detections.bbox.json",
-    f"{RUN}/detections_best.bbox.json",
-    f"{RUN}/detections_worst.bbox.json",
-    f"{RUN}/positives.npz",
-]
-TEST_DEV_ZIP = "test_dev/detections_test-dev2017_corrloss_results.zip"
+PAPER = ROOT / "experiments/reference/paper.csv"
 LOGGED = "{dataset}/{detector}/{variant}/seed{seed}"
-# Detectors with and without masks, as patterns: they differ in the files of their runs.
-WITH_MASKS, WITHOUT_MASKS = (
-    "|".join(MATRIX.detectors(masks=masks)) or "-" for masks in (True, False)
-)
+# A run's files by name. Of masks only the reports know: not every detector has them.
+RUN = RunFolder(OUT / "runs" / LOGGED)
+TEST_DEV_ZIP = RUN.test_dev / "detections_test-dev2017_corrloss_results.zip"
 
 # `logged FILE COMMAND`: stderr goes to the file, whose end is shown if the command fails.
 shell.prefix(
     "set -euo pipefail; logged() {{ "
     '"${{@:2}}" 2> "$1" || {{ tail -n 30 "$1" >&2; exit 1; }}; }}; '
 )
-
-for name, data in MATRIX.datasets.items():
-    update_fingerprints(data, DATA_ROOT, OUT / "data", name, settings.cache)
 
 for lack in MATRIX.missing(DATA_ROOT, has_gpus=bool(shutil.which("nvidia-smi"))):
     logger.warning(f"missing here: {lack}")
@@ -72,13 +56,39 @@ wildcard_constraints:
     table=r"\w+",
 
 
-def command_settings(wildcards, output):
-    """Settings for a command, as its arguments; in `params` of every rule.
+def inputs(report, identity, *files):
+    """Input function of a job: files, or functions that list them.
 
-    Snakemake does not compare a param that depends on the output with that of an earlier call: a folder that was
-    moved is no reason to run a job again.
+    A job is run again if the identity in the report that it wrote is not the planned one; times of files are no
+    reason. So all inputs are `ancient`, and a job whose report is out of date is put among those that
+    `--forcerun` names. Its inputs are not `ancient`: Snakemake forces no job below an `ancient` input that is to
+    be made again.
+
+    Args:
+        report: File with the identity, as a pattern; it is an output of the job.
+        identity: Function of the wildcards that returns the planned identity, or whether the report is right.
+        files: Patterns of files, or functions of the wildcards that return paths.
     """
-    return ARGUMENTS
+
+    def job_inputs(wildcards):
+        path = Path(str(report).format(**wildcards))
+        paths = []
+        for file in files:
+            paths += (
+                file(wildcards) if callable(file) else [str(file).format(**wildcards)]
+            )
+        if identity(wildcards) in (True, read_identity(path)):
+            return [ancient(path) for path in paths]
+        if path.exists():
+            workflow.dag.forcefiles.add(str(path))
+        return paths
+
+    return job_inputs
+
+
+def planned_identity(stage):
+    """Function of a job's wildcards that returns the identity of a stage of its run."""
+    return lambda wildcards: planned(wildcards).identity[stage]
 
 
 def run_name(wildcards):
@@ -89,11 +99,6 @@ def run_name(wildcards):
 def planned(wildcards):
     """The run that a job's wildcards stand for."""
     return MATRIX.run(run_name(wildcards))
-
-
-def run_hash(wildcards):
-    """Hash of a run's resolved config: the run is out of date when it changes, and only then."""
-    return planned(wildcards).hash
 
 
 def run_threads(wildcards):
@@ -118,11 +123,16 @@ def test_dev_data(wildcards):
     return MATRIX.test_dev_data(planned(wildcards).run)
 
 
-def run_files(tables, name):
+def run_files(tables, pattern):
     """One file of every run of some tables."""
-    return [
-        f"{run.folder(settings.results).path}/{name}" for run in MATRIX.runs_of(tables)
-    ]
+    return [str(pattern).format(**run_wildcards(run)) for run in MATRIX.runs_of(tables)]
+
+
+def run_wildcards(run):
+    """What the wildcards of a run's jobs stand for."""
+    return {
+        key: getattr(run, key) for key in ("dataset", "detector", "variant", "seed")
+    }
 
 
 def requested_tables():
@@ -130,10 +140,9 @@ def requested_tables():
     return MATRIX.requested_tables(workflow.dag_settings.targets, OUT)
 
 
-def fingerprints(wildcards):
-    """Fingerprints of a data set that runs are trained on; their time is that of its last change."""
-    parts = data_files.PARTS if wildcards.dataset in MATRIX.datasets else ()
-    return [f"{OUT}/data/{wildcards.dataset}.{part}.identity" for part in parts]
+def generator_of(name):
+    """Function that returns the identity of what makes a data set."""
+    return lambda wildcards: generator_identity(MATRIX.datasets[name])
 
 
 def made_annotations(wildcards):
@@ -143,23 +152,16 @@ def made_annotations(wildcards):
 
 
 def checked_data(wildcards):
-    """Report of the check of a run's data set.
-
-    Of data that is not made here it is `ancient`: another check is no reason to train again, the fingerprints
-    of the data show whether it changed. Of made data it is not: Snakemake ignores the fingerprints of a job
-    below an `ancient` input that is to be made again.
-    """
-    checked = str(settings.checked(wildcards.dataset))
-    made = data_files.is_made(MATRIX.datasets[wildcards.dataset])
-    return checked if made else ancient(checked)
-
-
-def digest(value):
-    """Short digest of a value, for `params`: a job is out of date when it changes."""
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+    """Report of the check of a run's data set."""
+    return [settings.checked(wildcards.dataset)]
 
 
 def overhead_data(wildcards):
     """Reports of the checks of the data sets that a table of overhead trains on."""
     names = {run.dataset for run in MATRIX.tables[wildcards.table].runs}
-    return [ancient(settings.checked(name)) for name in sorted(names)]
+    return [settings.checked(name) for name in sorted(names)]
+
+
+def table_identity(wildcards):
+    """Planned identity of a table."""
+    return MATRIX.table_identity(wildcards.table, PAPER)

@@ -8,7 +8,5 @@ rule cost:
         f"{OUT}/logs/cost.log",
     conda:
         "../../environment.yml"
-    params:
-        settings=command_settings,
     shell:
-        "logged {log:q} corrloss cost {params.settings}"
+        "logged {log:q} corrloss cost {ARGUMENTS}"

@@ -5,8 +5,11 @@ for name, data in MATRIX.datasets.items():
         rule:
             name:
                 f"make_{name}"
+            input:
+                inputs(data_files.made_mark(data, DATA_ROOT), generator_of(name)),
             output:
                 data_files.made_files(data, DATA_ROOT),
+                data_files.made_mark(data, DATA_ROOT),
             log:
                 f"{OUT}/logs/make_data/{name}.log",
             benchmark:
@@ -18,22 +21,25 @@ for name, data in MATRIX.datasets.items():
                 mem_mb=1000,
                 runtime=10,
             params:
-                settings=command_settings,
                 name=name,
-                make=str(data["make"]),
             shell:
-                "logged {log:q} corrloss make-data {params.name:q} {params.settings}"
+                "logged {log:q} corrloss make-data {params.name:q} {ARGUMENTS}"
 
     # Annotations from Cityscapes' raw layout, made or real.
-    for part, split in data.get("convert", {}).items():
+    for part in data.get("convert", {}):
 
         rule:
             name:
                 f"convert_{name}_{part}"
             input:
-                data_files.made_files(data, DATA_ROOT),
+                inputs(
+                    data_files.made_mark(data, DATA_ROOT, part),
+                    generator_of(name),
+                    *data_files.made_files(data, DATA_ROOT),
+                ),
             output:
                 data_files.annotation_file(data, part, DATA_ROOT),
+                data_files.made_mark(data, DATA_ROOT, part),
             log:
                 f"{OUT}/logs/convert/{name}_{part}.log",
             benchmark:
@@ -45,22 +51,23 @@ for name, data in MATRIX.datasets.items():
                 mem_mb=4000,
                 runtime=60,
             params:
-                settings=command_settings,
                 name=name,
                 part=part,
-                split=split,
             shell:
-                "corrloss convert-cityscapes {params.name:q} {params.part:q} {params.settings} --workers {threads}"
+                "corrloss convert-cityscapes {params.name:q} {params.part:q} {ARGUMENTS} --workers {threads}"
                 " 2> >(tee {log:q} >&2)"
 
 
-# Every training waits for the check of its data set: a broken image is found before the first GPU hour. It
-# is checked again when its fingerprints change, or when a rule here makes it again.
+# Every training waits for the check of its data set: a broken image is found before the first GPU hour.
 rule check_data:
     input:
-        made_annotations,
+        inputs(
+            settings.checked("{dataset}"),
+            lambda wildcards: MATRIX.check_identity(wildcards.dataset),
+            made_annotations,
+        ),
     output:
-        f"{OUT}/data/{{dataset}}.json",
+        settings.checked("{dataset}"),
     log:
         f"{OUT}/logs/check_data/{{dataset}}.log",
     benchmark:
@@ -71,10 +78,5 @@ rule check_data:
     resources:
         mem_mb=8000,
         runtime=120,
-    params:
-        settings=command_settings,
-        fingerprints=lambda wildcards: [
-            Path(path).read_text() for path in fingerprints(wildcards)
-        ],
     shell:
-        "corrloss check-data {wildcards.dataset:q} {params.settings} 2> >(tee {log:q} >&2)"
+        "corrloss check-data {wildcards.dataset:q} {ARGUMENTS} 2> >(tee {log:q} >&2)"

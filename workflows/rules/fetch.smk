@@ -31,10 +31,9 @@ rule download_coco:
     conda:
         "../../environment.yml"
     params:
-        settings=command_settings,
         dataset="coco",
     shell:
-        "corrloss download {params.dataset:q} {params.settings} 2> >(tee {log:q} >&2)"
+        "corrloss download {params.dataset:q} {ARGUMENTS} 2> >(tee {log:q} >&2)"
 
 
 use rule download_coco as download_coco_test_dev with:
@@ -42,4 +41,3 @@ use rule download_coco as download_coco_test_dev with:
         f"{OUT}/logs/download/coco_test_dev.log",
     params:
         dataset="coco_test_dev",
-        settings=command_settings,

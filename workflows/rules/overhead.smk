@@ -4,9 +4,7 @@ ruleorder: time_training > table
 
 rule time_training:
     input:
-        overhead_data,
-        ROOT / "experiments/tables/{table}.yaml",
-        ROOT / "experiments/reference/paper.csv",
+        inputs(f"{OUT}/tables/{{table}}.json", table_identity, overhead_data),
     output:
         report(
             f"{OUT}/tables/{{table}}.csv",
@@ -15,6 +13,7 @@ rule time_training:
             labels={"table": "{table}", "scale": settings.scale},
         ),
         f"{OUT}/tables/{{table}}.md",
+        f"{OUT}/tables/{{table}}.json",
     log:
         f"{OUT}/logs/overhead/{{table}}.log",
     benchmark:
@@ -30,13 +29,8 @@ rule time_training:
         gpu_lease="",
         mem_mb=8000,
         runtime=240,
-    params:
-        settings=command_settings,
-        hashes=lambda wildcards: [
-            MATRIX.run(run.name).hash for run in MATRIX.tables[wildcards.table].runs
-        ],
     shell:
-        "logged {log:q} corrloss overhead {wildcards.table:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"
+        "logged {log:q} corrloss overhead {wildcards.table:q} {ARGUMENTS} --gpu-lease={resources.gpu_lease:q}"
 
 
 # `snakemake <table>`, as for the other tables.

@@ -1,15 +1,24 @@
 # From tables and the files of the runs to one page that opens without a network.
 rule report:
     input:
-        expand(f"{OUT}/tables/{{table}}.csv", table=MATRIX.main_tables),
-        f"{OUT}/runs.csv",
+        inputs(
+            f"{OUT}/report.json",
+            lambda wildcards: report_identity(
+                MATRIX.table_identity(name, PAPER) for name in MATRIX.main_tables
+            ),
+            lambda wildcards: expand(
+                f"{OUT}/tables/{{table}}.csv", table=MATRIX.main_tables
+            ),
+            settings.runs_csv,
+        ),
     output:
-        report(
+        page=report(
             f"{OUT}/report.html",
             caption="../report/page.rst",
             category="Report",
             labels={"page": "everything", "scale": settings.scale},
         ),
+        made_of=f"{OUT}/report.json",
     log:
         f"{OUT}/logs/report.log",
     benchmark:
@@ -20,8 +29,5 @@ rule report:
     resources:
         mem_mb=4000,
         runtime=30,
-    params:
-        settings=command_settings,
-        tables=MATRIX.main_tables,
     shell:
-        "logged {log:q} corrloss report {params.settings} && echo report: {output:q}"
+        "logged {log:q} corrloss report {ARGUMENTS} && echo report: {output.page:q}"

@@ -1,7 +1,11 @@
 # From records to runs.csv, and from runs.csv to tables.
 rule runs:
     input:
-        lambda wildcards: run_files(requested_tables(), "record.json"),
+        inputs(
+            settings.runs_csv,
+            lambda wildcards: MATRIX.is_current(settings.runs_csv, requested_tables()),
+            lambda wildcards: run_files(requested_tables(), RUN.record),
+        ),
     output:
         report(
             f"{OUT}/runs.csv",
@@ -19,19 +23,18 @@ rule runs:
     resources:
         mem_mb=1000,
         runtime=10,
-    params:
-        settings=command_settings,
-        runs=lambda wildcards: digest(MATRIX.runs_of(requested_tables())),
     shell:
-        "logged {log:q} corrloss collect {params.settings}"
+        "logged {log:q} corrloss collect {ARGUMENTS}"
 
 
 rule table:
     input:
-        lambda wildcards: run_files([wildcards.table], "bootstrap.bbox.npz"),
-        f"{OUT}/runs.csv",
-        ancient(ROOT / "experiments/tables/{table}.yaml"),
-        ROOT / "experiments/reference/paper.csv",
+        inputs(
+            f"{OUT}/tables/{{table}}.json",
+            table_identity,
+            lambda wildcards: run_files([wildcards.table], RUN.replicates()),
+            settings.runs_csv,
+        ),
     output:
         report(
             f"{OUT}/tables/{{table}}.csv",
@@ -41,6 +44,7 @@ rule table:
         ),
         f"{OUT}/tables/{{table}}.md",
         f"{OUT}/tables/{{table}}.tex",
+        f"{OUT}/tables/{{table}}.json",
     log:
         f"{OUT}/logs/table/{{table}}.log",
     benchmark:
@@ -51,12 +55,8 @@ rule table:
     resources:
         mem_mb=1000,
         runtime=10,
-    params:
-        settings=command_settings,
-        # Instead of the time of the table's file: a comment in it changes no table.
-        plan=lambda wildcards: digest(MATRIX.tables[wildcards.table]),
     shell:
-        "logged {log:q} corrloss table {wildcards.table:q} {params.settings}"
+        "logged {log:q} corrloss table {wildcards.table:q} {ARGUMENTS}"
 
 
 # Tables that a plain `snakemake` does not make: why a delta comes about, and what else was tried.

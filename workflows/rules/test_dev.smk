@@ -1,11 +1,16 @@
 # COCO test-dev: predicted without ground truth and packed for the evaluation server, which computes the AP.
 rule predict_test_dev:
     input:
-        f"{RUN}/weights.pth",
-        f"{RUN}/training.json",
-        data=lambda wildcards: ancient(settings.checked(test_dev_data(wildcards))),
+        inputs(
+            RUN.submission,
+            lambda wildcards: MATRIX.submission_identity(planned(wildcards)),
+            RUN.weights,
+            RUN.training,
+            lambda wildcards: [settings.checked(test_dev_data(wildcards))],
+        ),
     output:
-        f"{RUN}/{TEST_DEV_ZIP}",
+        TEST_DEV_ZIP,
+        RUN.submission,
     log:
         f"{OUT}/logs/predict_test_dev/{LOGGED}.log",
     benchmark:
@@ -19,8 +24,7 @@ rule predict_test_dev:
         mem_mb=16000,
         runtime=480,
     params:
-        settings=command_settings,
         run=run_name,
         dataset=test_dev_data,
     shell:
-        "logged {log:q} corrloss predict-test-dev {params.run:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"
+        "logged {log:q} corrloss predict-test-dev {params.run:q} {ARGUMENTS} --gpu-lease={resources.gpu_lease:q}"

@@ -3,17 +3,22 @@
 # checkpoint and trains nothing. Progress goes to the terminal, the rest to the log.
 rule train:
     input:
-        fingerprints,
-        checked_data,
-        weights=ancient(run_weights),
+        inputs(
+            RUN.prediction, planned_identity("prediction"), checked_data, run_weights
+        ),
     output:
-        *TRAINED,
+        RUN.config,
+        RUN.weights,
+        RUN.training,
+        RUN.prediction,
+        RUN.detections(),
+        RUN.bound("best"),
+        RUN.bound("worst"),
+        RUN.positives,
     log:
         f"{OUT}/logs/train/{LOGGED}.log",
     benchmark:
         f"{OUT}/benchmarks/train/{LOGGED}.tsv"
-    wildcard_constraints:
-        detector=WITHOUT_MASKS,
     conda:
         "../../environment.yml"
     threads: run_threads
@@ -23,17 +28,6 @@ rule train:
         mem_mb=4000,
         runtime=2880,
     params:
-        settings=command_settings,
         run=run_name,
-        hash=run_hash,
     shell:
-        "logged {log:q} corrloss train {params.run:q} {params.settings} --config-hash={params.hash:q}"
-        " --gpu-lease={resources.gpu_lease:q}"
-
-
-use rule train as train_masks with:
-    output:
-        *TRAINED,
-        f"{RUN}/detections.segm.json",
-    wildcard_constraints:
-        detector=WITH_MASKS,
+        "logged {log:q} corrloss train {params.run:q} {ARGUMENTS} --gpu-lease={resources.gpu_lease:q}"
