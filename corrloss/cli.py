@@ -259,6 +259,7 @@ def evaluate(run: RunName, pairs: Pairs = None, root: Root = HERE) -> None:
     folder = planned.run.folder(settings.results)
     annotations = annotation_file(settings.dataset(planned.run.dataset), "test", settings.data_root)
     with folder.exclusive(log):
+        folder.read_training(identity["training"], weights=False)  # only to check it
         stored = load_run(folder, annotations, identity["prediction"])
         folder.start("evaluation")
         write_replicates(folder, identity["evaluation"], stored)

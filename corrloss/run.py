@@ -126,16 +126,17 @@ class RunFolder:
         for path in (*reports[:count], *chain(*files[:count])):
             path.unlink(missing_ok=True)
 
-    def read_training(self, identity: str = "") -> dict:
+    def read_training(self, identity: str = "", *, weights: bool = True) -> dict:
         """Read the report of the training.
 
         Args:
-            identity: What the training must be, with the weights that it left; "" checks nothing.
+            identity: What the training must be; "" checks nothing.
+            weights: Whether the weights must be there, as the training left them.
 
         Raises:
             StageReportError: The report is missing, damaged, lacks a key, or is of another training.
         """
-        return _read_report(self.training, TRAINING_KEYS, identity, [self.weights])
+        return _read_report(self.training, TRAINING_KEYS, identity, [self.weights] if weights else [])
 
     def write_training(self, report: dict) -> None:
         """Write the report of the training, with all of `TRAINING_KEYS`, after its weights."""
@@ -209,7 +210,7 @@ def _read_report(path: Path, keys: tuple[str, ...], identity: str, files: list[P
         ) from error
     if identity and report["identity"] != identity:
         raise StageReportError(f"{path}: expected identity {identity}, found {report['identity']}; {again}")
-    if identity and (found := _digests(files)) != report.get("files"):
+    if identity and files and (found := _digests(files)) != report.get("files"):
         written = report.get("files") or {}
         names = sorted(name for name in {*found, *written} if found.get(name) != written.get(name))
         raise StageReportError(
