@@ -259,8 +259,8 @@ def evaluate(run: RunName, pairs: Pairs = None, root: Root = HERE) -> None:
     folder = planned.run.folder(settings.results)
     annotations = annotation_file(settings.dataset(planned.run.dataset), "test", settings.data_root)
     with folder.exclusive(log):
-        folder.read_training(identity["training"], weights=False)  # only to check it
         stored = load_run(folder, annotations, identity["prediction"])
+        folder.read_training(identity["training"], weights=False)  # only to check it
         folder.start("evaluation")
         write_replicates(folder, identity["evaluation"], stored)
         folder.write_record(make_record(run, identity["evaluation"], folder, stored, settings.ap))

@@ -13,7 +13,9 @@ from corrloss.analysis.stored_run import load_run
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.files import atomic_write
 from corrloss.plan.experiments import Experiments
+from corrloss.plan.matrix import load_matrix
 from corrloss.plan.runs import Run
+from corrloss.plan.settings import Settings
 from corrloss.plan.table_files import load_table
 from corrloss.report.results import load_data_set, load_runs, load_tables
 from corrloss.tables.build import build_table
@@ -68,7 +70,12 @@ def make_project(root: Path) -> Project:
     make_mini_coco(root / "data" / "mini_coco", train_images=1, val_images=8)
     project = Project(root)
     plans = [load_table(Experiments(root), name, "mini") for name in TABLES]
-    finished = [(run, _finish(project, run, seed)) for plan in plans for seed, run in enumerate(plan.runs)]
+    matrix = load_matrix(Settings.load(root, [f"data_root={root / 'data'}", f"results={root / 'results'}"]))
+    finished = [
+        (run, _finish(project, run, matrix.run(run.name).identity, seed))
+        for plan in plans
+        for seed, run in enumerate(plan.runs)
+    ]
     runs = runs_frame(finished)
     _write(project.folder / "runs.csv", runs)
     reference = load_reference(Experiments(ROOT))
@@ -85,7 +92,7 @@ def _write(path: Path, frame) -> None:
         frame.to_csv(temporary, index=False, float_format="%.6g")
 
 
-def _finish(project: Project, run: Run, seed: int) -> dict:
+def _finish(project: Project, run: Run, identity: dict, seed: int) -> dict:
     folder = run.folder(project.results)
     folder.path.mkdir(parents=True)
     annotations = project.root / "data/mini_coco/annotations/instances_val.json"
@@ -115,16 +122,16 @@ def _finish(project: Project, run: Run, seed: int) -> dict:
     terms = {"loss": 2.0, "loss_cls": 1.5, HOSTILE: 0.5}
     curve = [{"iteration": 10 * i, **{name: value / i for name, value in terms.items()}} for i in range(1, 6)]
     training = {
-        "identity": "0" * 12,
         "train_seconds": 9.0,
         "iterations": 50,
         "resumes": 0,
         "peak_memory_mb": 1,
         "curve": curve,
     }
-    folder.write_training({**training, "environment": environment})
-    prediction = {"identity": "0" * 12, "predict_seconds": 1.0, "peak_memory_mb": 1}
+    training |= {"identity": identity["training"], "environment": environment}
+    folder.write_training(training)
+    prediction = {"identity": identity["prediction"], "predict_seconds": 1.0, "peak_memory_mb": 1}
     folder.write_prediction({**prediction, "environment": environment})
-    record = make_record(run.name, "0" * 12, folder, load_run(folder, annotations))
+    record = make_record(run.name, identity["evaluation"], folder, load_run(folder, annotations))
     folder.write_record(record)
     return read_record(folder.record, run)

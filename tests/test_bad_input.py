@@ -26,7 +26,8 @@ def pristine(tmp_path_factory):
     made = make_project(tmp_path_factory.mktemp("bad") / "project")
     for run in made.runs():
         if run.run.detector == "retinanet":
-            write_replicates(run.folder, "0" * 12, load_run(run.folder, made.root / results.TRUTH))
+            stored = load_run(run.folder, made.root / results.TRUTH)
+            write_replicates(run.folder, run.record["identity"], stored)
     return made.root
 
 

@@ -48,14 +48,15 @@ def load_run(folder: RunFolder, annotations: Path, identity: str = "") -> Stored
         DataSetError: The annotation file is unusable.
         DetectionsError: There are no boxes, or one of the files is unusable.
     """
-    if identity:
-        folder.read_prediction(identity)
     ground_truth = load_ground_truth(annotations)
     masks, bounds = folder.detections("segm"), {order: folder.bound(order) for order in ORDERS}
-    return StoredRun(
+    run = StoredRun(
         ground_truth,
         load_detections(folder.detections(), ground_truth),
         load_detections(masks, ground_truth, "segm") if masks.exists() else None,
         load_positives(folder.positives, ground_truth) if folder.positives.exists() else None,
         {order: load_detections(path, ground_truth) for order, path in bounds.items() if path.exists()},
     )
+    if identity:  # last: of a damaged file its own message says more
+        folder.read_prediction(identity)
+    return run

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from corrloss.analysis.record import make_record
 from corrloss.analysis.stored_run import load_run
 from corrloss.cli import app
+from corrloss.plan.identity import read_identity
 from corrloss.report.page import render
 from corrloss.tables.records import runs_frame
 
@@ -135,7 +136,7 @@ def test_a_run_that_failed_is_told_and_its_training_shown(project, tmp_path):
     for path in (folder.detections(), folder.bound("best"), folder.bound("worst")):
         path.write_text("[]")
     annotations = copy.root / "data/mini_coco/annotations/instances_val.json"
-    record = make_record(chosen.name, "0" * 12, folder, load_run(folder, annotations))
+    record = make_record(chosen.name, read_identity(folder.record), folder, load_run(folder, annotations))
     folder.write_record(record)
     runs = [(run.run, run.record) for run in copy.runs()]
     runs_frame(runs).to_csv(copy.folder / "runs.csv", index=False)
