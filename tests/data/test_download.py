@@ -32,7 +32,7 @@ SIZE = len(CONTENT)
 class Host(ThreadingHTTPServer):
     """Serves `files`; `moods` is what it does to the next requests, one each, then it behaves.
 
-    A mood is a status code to answer with, "ignore range", or ("cut", n): close after n bytes.
+    A mood is a status code to answer with, "ignore range", "no length", or ("cut", n): close after n bytes.
     """
 
     daemon_threads = True
@@ -58,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if mood != "no length":
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         end = start + mood[1] if isinstance(mood, tuple) else None
         self.wfile.write(content[start:end])
@@ -367,3 +368,10 @@ def test_other_troubles_of_the_official_downloader_are_passed_on_and_keep_the_pa
     with pytest.raises(ConnectionError):
         download_cityscapes(tmp_path, ["gtFine_trainvaltest.zip"], progress=False)
     assert len(list(tmp_path.rglob("*.zip"))) == 1
+
+
+def test_a_download_stops_at_the_published_size(host, tmp_path):
+    host.moods = ["no length"]
+    with pytest.raises(DownloadError, match=f"more than the published {SIZE // 2:,} bytes"):
+        download(f"{host.url}/a.zip", tmp_path / "a.zip", size=SIZE // 2, progress=False)
+    assert list(tmp_path.iterdir()) == []
