@@ -209,7 +209,7 @@ def test_a_checkpoint_of_another_run_is_not_resumed(copy, finished):
 
 def test_detections_of_another_run_are_refused_by_name(copy):
     name = "detections.bbox.json"
-    (copy.folder / NONE / name).write_text("[]")
+    (copy.folder / NONE / name).write_text("[  ]")  # as of a training that failed, but other bytes
     done = command(copy, "evaluate", "smoke_coco/retinanet/none/seed0")
     assert done.returncode == 1 and "prediction.json: expected the files beside it" in done.stderr
     assert name in done.stderr and (copy.folder / NONE / "record.json").exists()
