@@ -38,7 +38,7 @@ CALLS = (
     ("fetch-weights", "ftp://127.0.0.1/resnet50-0676ba61.pth", "weights.pth"),
     ("predict-test-dev", RUN),
     ("overhead", "nosuch"),
-    ("train", RUN, "--config-hash=0"),
+    ("train", RUN, "odd=1"),
 )
 KEYS = ("data_root", "results", "gpus", "processes", "images_per_process", "rescale_lr", "ap", "scale", "odd")
 ODD_TEXTS = (
