@@ -116,11 +116,17 @@ def make_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> N
 def download(
     dataset: Annotated[str, typer.Argument(help="coco, coco_test_dev or cityscapes.")],
     pairs: Pairs = None,
-    host: Annotated[str, typer.Option(help="A mirror of COCO's host.")] = "http://images.cocodataset.org",
+    host: Annotated[str | None, typer.Option(help="A mirror of COCO's host.")] = None,
     root: Root = HERE,
 ) -> None:
     """Fetch a published data set; resumes an earlier call. Cityscapes asks for your login."""
-    from corrloss.data.download import PARTS, DownloadError, download_cityscapes, download_coco
+    from corrloss.data.download import (
+        COCO_HOST,
+        PARTS,
+        DownloadError,
+        download_cityscapes,
+        download_coco,
+    )
 
     if dataset not in (*PARTS, "cityscapes"):
         raise DownloadError(f"expected one of {', '.join(PARTS)}, cityscapes, got {dataset!r}")
@@ -129,13 +135,13 @@ def download(
     if dataset == "cityscapes":
         download_cityscapes(folder)
     else:
-        download_coco(folder, PARTS[dataset], host=host)
+        download_coco(folder, PARTS[dataset], host=host or COCO_HOST)
 
 
 @command
 def fetch_weights(url: str, out: Path) -> None:
     """Fetch published weights and check them by the checksum in their name."""
-    from corrloss.data.weights import fetch_weights as fetch
+    from corrloss.data.download import fetch_weights as fetch
 
     if not fetch(url, out):
         print(f"{out}: not checked: {url} has no checksum in its name", file=sys.stderr)

@@ -1,30 +1,38 @@
-"""Fetch COCO 2017 and Cityscapes: resumable, checked, and unpacked so that no file is seen half-written."""
+"""Download COCO 2017, Cityscapes and published weights: resumed, verified, and unpacked with atomic writes.
+
+curl does the HTTP: it is on every system, honours proxies and certificates as the user has set them, and its
+`--continue-at -` resumes. Its own `--retry` is not used: it starts each try where the first one started.
+"""
 
 import hashlib
-import http.client
 import json
+import resource
 import shutil
+import signal
 import stat
+import subprocess
 import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
 from corrloss.errors import CorrLossError
 from corrloss.files import atomic_write, escapes_root, write_json
+from corrloss.plan.pretrained import checksum_of
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
+# Exit codes of curl: https://curl.se/docs/manpage.html#EXIT
+_CURL_CANNOT_WRITE, _CURL_CANNOT_RESUME, _CURL_TOO_LARGE = 23, 33, 63
 
 
 class DownloadError(CorrLossError):
-    """A file cannot be fetched, or is not the one that was published; the message says what to do."""
+    """A file cannot be downloaded, or is not the published one."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,9 @@ class Archive:
 
     Attributes:
         path: path on the host.
-        md5: published MD5 checksum, in hexadecimal; None where none is known: then the sizes and the
-            CRC-32 of each file in the archive must do.
-        size: in bytes; None where it is not known.
+        md5: published MD5 checksum, in hexadecimal; None if none is known: then the sizes and the
+            CRC-32 of each file in the archive are compared.
+        size: in bytes; None if it is not known.
     """
 
     path: str
@@ -48,8 +56,8 @@ class Archive:
         return PurePosixPath(self.path).name
 
 
-COCO_HOST = "http://images.cocodataset.org"
-"""COCO's own host. It has no certificate of that name, hence http: the checksums are what is relied on."""
+COCO_HOST = "https://s3.amazonaws.com/images.cocodataset.org"
+"""COCO's own bucket, by an address with a certificate: images.cocodataset.org has none of its name."""
 
 # COCO publishes no list of checksums. These are the ones that independent download scripts agree on, among
 # them PaddleDetection's and MLPerf's.
@@ -79,14 +87,14 @@ def download_coco(
     keep_archives: bool = False,
     progress: bool = True,
 ) -> None:
-    """Fetch parts of COCO 2017 and unpack them in `root`, as `root/train2017/*.jpg` and so on.
+    """Download parts of COCO 2017 and unpack them in `root`, as `root/train2017/*.jpg` and so on.
 
-    It may be interrupted at any time and goes on where it stopped; a part that is there is left alone.
+    An interrupted call is resumed by the next one; a part that exists is not downloaded again.
 
     Args:
-        root: folder of the data set. Archives lie in `root/.downloads` until they are unpacked.
+        root: folder of the data set. Archives are kept in `root/.downloads` until they are unpacked.
         parts: keys of `COCO_2017`.
-        host: where to fetch from, for those who have a mirror. The checksums stay the same.
+        host: a mirror to download from. The checksums stay the same.
         keep_archives: whether to keep the archives (26 GB for everything).
         progress: whether to show progress bars on standard error.
 
@@ -144,7 +152,7 @@ def download_cityscapes(
         except Exception as problem:
             if "MD5" not in str(problem):
                 raise
-            (folder / name).unlink()  # csDownload would append to it for ever
+            (folder / name).unlink()  # csDownload would append to it
             raise DownloadError(f"{name}: {problem} It is removed; fetch it again.") from problem
         _unpack_once(root, folder / name, keep_archives, progress)
 
@@ -163,27 +171,26 @@ def download(
     patience: int = 5,
     wait: float = 2.0,
 ) -> None:
-    """Fetch one file, going on where an earlier call stopped, and check it.
+    """Download one file with curl, resume an interrupted download, and verify it.
 
-    What is there so far lies in `<path>.part`; `path` itself appears only when it is whole and right.
-    If it is there and right already, nothing is fetched.
+    An incomplete file is `<path>.part`; `path` itself appears only when it is complete and verified.
+    If it exists and is right, nothing is downloaded.
 
     Args:
         url: http or https.
-        path: where the file shall be.
-        md5: checksum in hexadecimal, if one is published. Without any the size must do.
+        path: the file to make.
+        md5: published checksum in hexadecimal, if there is one. Without any the size is compared.
         sha256: the same, or as many first digits of it as are published.
         size: in bytes, if published.
-        progress: whether to show a progress bar on standard error.
+        progress: whether curl shows a progress bar on standard error.
         patience: how many times in a row the connection may fail without one byte of progress.
         wait: seconds before the second try, doubled for each further one.
 
     Raises:
-        DownloadError: it is another kind of URL, the host refuses or does not answer, there is no room on
-            the disk, or the file is not the published one (what was fetched is then removed, so that the next
-            call starts anew).
+        DownloadError: it is another kind of URL, curl is missing, the host refuses or does not answer, the
+            disk is full, or the file is not the published one (which is then removed, so that the next call starts anew).
     """
-    if not url.startswith(("http://", "https://")) or "//[" in url:  # urllib fails on an unclosed bracket
+    if not url.startswith(("http://", "https://")):
         raise DownloadError(f"expected an http or https address, got {url!r}")
     path = Path(path)
     if path.exists():
@@ -191,76 +198,67 @@ def download(
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=not progress) as bar:
-        _fetch(url, part, size, bar, patience, wait)
-    _verify(part, url, {"md5": md5, "sha256": sha256}, size)
-    part.replace(path)
-
-
-def _fetch(url: str, part: Path, size: int | None, bar: tqdm, patience: int, wait: float) -> None:
-    """Append to `part` until it is whole, over as many connections as that takes."""
     failures = 0
-    while True:
+    while not _is_complete(part, size):
         before = _size(part)
-        try:
-            if _fetch_some(url, part, size, bar):
-                return
-            problem: Exception = ConnectionError("the connection was closed early")
-        except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code not in (408, 429):
-                raise DownloadError(f"{url}: the host answers {error.code} {error.reason}") from error
-            problem = error
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            problem = error
+        problem = _run_curl(url, part, size, progress)
+        if problem is None:
+            break
         failures = failures + 1 if _size(part) <= before else 1
         if failures > patience:
             raise DownloadError(
                 f"{url}: {problem}, {failures} times without progress. Check the network (and the proxy);"
-                f" {_size(part):,} bytes are kept in {part} and the next call goes on from there."
-            ) from problem
+                f" {_size(part):,} bytes are kept in {part}, and the next call continues from there."
+            )
         time.sleep(min(60, wait * 2 ** (failures - 1)))
+    _verify(part, url, {"md5": md5, "sha256": sha256}, size)
+    part.replace(path)
 
 
-def _fetch_some(url: str, part: Path, size: int | None, bar: tqdm) -> bool:
-    """One connection: append what comes to `part`; whether it is whole now."""
-    have = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after what we have: it is whole, or of no use
-            if size is not None and have != size:
-                part.unlink()
-            return size is None or have == size
-        raise
-    with answer:
-        if answer.status != 206:  # the host cannot resume, or there is nothing to resume
-            have = 0
-        length = answer.headers.get("Content-Length")
-        total = None if length is None else have + int(length)
-        if None not in (size, total) and size != total:
-            raise DownloadError(f"{url}: the host has {total:,} bytes, published are {size:,}: another file")
-        _ask_for_room(part, (total or size or 0) - have)
-        bar.reset(total or size)
-        bar.update(have)
-        with open(part, "ab" if have else "wb") as file:
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-                if size is not None and file.tell() > size:
-                    part.unlink()
-                    raise DownloadError(
-                        f"{url}: the host sends more than the published {size:,} bytes: another file"
-                    )
-    whole = total or size
-    return whole is None or _size(part) == whole
+def _is_complete(part: Path, size: int | None) -> bool:
+    if size is not None and _size(part) > size:
+        part.unlink()
+    return size is not None and _size(part) == size
+
+
+def _run_curl(url: str, part: Path, size: int | None, progress: bool) -> str | None:
+    """Append what one connection gives to `part`; None when the file is complete, else why it is not."""
+    if shutil.which("curl") is None:
+        raise DownloadError("Downloads need the program curl, which is not installed: install it, run again.")
+    if size is not None:
+        _require_space(part, size - _size(part))
+    protocols = "=https" if url.startswith("https:") else "=http,https"  # of redirections, too
+    command = ["curl", "--location", "--fail", "--globoff", "--proto", protocols, "--continue-at", "-"]
+    command += ["--connect-timeout", "30", "--speed-limit", "1", "--speed-time", str(_TIMEOUT)]
+    command += ["--max-filesize", str(size)] if size is not None else []
+    command += ["--progress-bar"] if progress else ["--silent"]
+    command += ["--write-out", "%{http_code}", "--output", str(part), "--url", url]
+    limit = None if size is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+    # --max-filesize compares what the host announces, the limit of the process what it sends.
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, preexec_fn=limit)
+    status = int(done.stdout[-3:] or 0)
+    if done.returncode == 0:
+        return None
+    if done.returncode in (_CURL_TOO_LARGE, -signal.SIGXFSZ):
+        part.unlink(missing_ok=True)
+        raise DownloadError(f"{url}: the host has more than the published {size:,} bytes: another file")
+    if done.returncode == _CURL_CANNOT_WRITE:
+        raise DownloadError(f"{part}: cannot write: is the disk full, or the folder read-only?")
+    if done.returncode == _CURL_CANNOT_RESUME or (status == 416 and size is not None):
+        part.unlink(missing_ok=True)  # the host gives the whole file only
+        return "the host cannot resume"
+    if status == 416:
+        return None  # nothing follows what is there, and its checksum decides
+    if 400 <= status < 500 and status not in (408, 429):
+        raise DownloadError(f"{url}: the host answers {status}. Check the address, or try a mirror (--host).")
+    return f"curl failed with exit code {done.returncode}" + (f", status {status}" if status else "")
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _ask_for_room(path: Path, needed: int) -> None:
+def _require_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise DownloadError(
@@ -270,7 +268,7 @@ def _ask_for_room(path: Path, needed: int) -> None:
 
 
 def _verify(path: Path, url: str, checksums: dict[str, str | None], size: int | None) -> None:
-    """Remove a file that is not the published one, and say so."""
+    """Remove a file that is not the published one, and raise an error."""
     problem = _problem(path, checksums, size)
     if problem:
         path.unlink()
@@ -295,18 +293,40 @@ def _digest(path: Path, kind: str) -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
+# Weights ----------------------------------------------------------------------------------------
+
+
+def fetch_weights(url: str, path: Path, *, progress: bool = True) -> bool:
+    """Download a file of published weights, and verify it by the checksum in its name.
+
+    Args:
+        url: Its address; the checksum is in the file's name.
+        path: The file to make; nothing is downloaded if it exists and is right.
+        progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        Whether the name has a checksum, so that the file could be verified.
+
+    Raises:
+        DownloadError: See `download`.
+    """
+    checksum = checksum_of(url.rpartition("/")[2])
+    download(url, path, sha256=checksum, progress=progress)
+    return checksum is not None
+
+
 # Unpacking --------------------------------------------------------------------------------------
 
 
 def unpack(archive: Path, root: Path, *, progress: bool = True) -> list[str]:
     """Unpack a zip archive in `root`, each file whole or not at all, and return the names of its files.
 
-    A file that is there with the right size is left alone, so that an interrupted call is continued.
+    A file that exists with the right size is not written again, so an interrupted call is resumed.
     The CRC-32 of every file that is written is checked.
 
     Raises:
-        DownloadError: it is no zip archive, it is damaged, a name in it points out of `root`, or there
-            is no room on the disk. Names are looked at before anything is written.
+        DownloadError: it is not a zip archive, it is damaged, a name in it points out of `root`, or there
+            is no room on the disk. Names are checked before anything is written.
     """
     archive, root = Path(archive), Path(root)
     try:
@@ -316,7 +336,7 @@ def unpack(archive: Path, root: Path, *, progress: bool = True) -> list[str]:
                 _refuse_unsafe(member, archive)
             todo = [m for m in members if _size(root / m.filename) != m.file_size]
             root.mkdir(parents=True, exist_ok=True)
-            _ask_for_room(root / archive.name, sum(member.file_size for member in todo))
+            _require_space(root / archive.name, sum(member.file_size for member in todo))
             for member in tqdm(todo, f"unpacking {archive.name}", unit="file", disable=not progress):
                 with atomic_write(root / member.filename) as temporary, open(temporary, "wb") as file:
                     shutil.copyfileobj(opened.open(member), file, _CHUNK)

@@ -1,8 +1,4 @@
-"""`mini_cityscapes`: small synthetic street scenes in the raw layout of Cityscapes, made from a seed.
-
-It stands in for the real tree, which nobody may redistribute, wherever code reads that layout: the
-conversion to COCO's format, and training at scale mini.
-"""
+"""`mini_cityscapes`: small synthetic street scenes in the raw layout of Cityscapes, made from a seed."""
 
 import hashlib
 import json
@@ -14,7 +10,7 @@ import numpy as np
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image, ImageDraw
 
-from corrloss.data.folders import atomic_folder
+from corrloss.files import atomic_folder
 
 VERSION = 1
 """Raise it with every change of the generator: it is part of the manifest, so old sets are remade."""
@@ -91,25 +87,11 @@ class _Object:
 
 
 def make_mini_cityscapes(root: Path, *, train_images: int = 240, val_images: int = 80, seed: int = 0) -> None:
-    """Write the synthetic data set `mini_cityscapes` under `root`, in the raw layout of Cityscapes.
-
-    **It is fake**: coloured silhouettes of 256 x 128 pixels on a road, in cities that do not exist. It is
-    good for exercising the conversion and the training on a CPU; its figures say nothing about
-    Cityscapes.
-
-    For each image there are, as in the original,
-    `leftImg8bit/<split>/<city>/<city>_<sequence>_000019_leftImg8bit.png` and, under `gtFine`,
-    `*_gtFine_instanceIds.png` (16 bits), `*_gtFine_labelIds.png` and `*_gtFine_polygons.json`. The id
-    images are what the official `cityscapesscripts` draw from the polygons. All eight classes that are
-    evaluated by instance appear, also as groups (`cargroup`, an id below 1000), with objects that hide
-    one another in part or wholly, and images with no object.
-
-    The set is written beside `root` and renamed. If `root` already holds this very set (checked by the
-    digest in its manifest, `mini_cityscapes.json`) nothing is written; an outdated or damaged one is
-    replaced; a folder with anything else in it is refused.
+    """Write the synthetic data set `mini_cityscapes`, in Cityscapes' raw layout; docs/data.md describes it.
 
     Args:
-        root: folder to make.
+        root: folder to make atomically; nothing is written if it holds this very set (by the digest in its
+            manifest, `mini_cityscapes.json`), and an outdated or damaged set is replaced.
         train_images: number of training images, at least 1, spread over two cities.
         val_images: number of validation images, at least 1, in one city.
         seed: any integer from 0 on. Image k of a split depends on the seed, the split and k alone.

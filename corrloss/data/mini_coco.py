@@ -1,8 +1,6 @@
 """`mini_coco`: a small synthetic detection data set in COCO's layout, made from a seed in seconds.
 
-Everything is integer arithmetic (shapes are rasterised here, rotations are Pythagorean, the random
-numbers are PCG64's integers), so one seed gives the same pixels and the same JSON on every machine
-with the pinned versions.
+Everything is integer arithmetic, so one seed gives the same pixels and JSON on every machine.
 """
 
 import hashlib
@@ -16,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from corrloss.coco.masks import mask_to_polygons, mask_to_rle
-from corrloss.data.folders import atomic_folder
+from corrloss.files import atomic_folder
 
 VERSION = 2
 """Raise it with every change of the generator: it is part of the annotations, so old sets are remade."""
@@ -74,34 +72,21 @@ class _Object:
 
 
 def make_mini_coco(root: Path, *, train_images: int = 400, val_images: int = 200, seed: int = 0) -> None:
-    """Write the synthetic data set `mini_coco` under `root`, in COCO's layout.
+    """Write the synthetic data set `mini_coco` under `root`, in COCO's layout; docs/data.md describes it.
 
-    **It is fake**: coloured circles, squares, triangles and stars on a mild background. It is good
-    for exercising the whole suite on a CPU, and for seeing whether a method does anything at all; its
-    figures say nothing about COCO.
+    Boxes, areas and polygons are exact for the visible pixels: pycocotools rasterises each `segmentation` to
+    just the pixels drawn. Three rules decide what is annotated:
 
-    It has what detectors and evaluators stumble over: images of six sizes (96 to 160 pixels a side),
-    category ids with gaps, classes of uneven frequency (36, 28, 20 and 16 percent), objects of COCO's
-    small, medium and (few) large areas that overlap, hide one another and are cut by the border,
-    images with no object, and crowds. Colour hints at the class, and deceives in a few percent of objects.
-
-    Boxes, areas and polygons are exact for the visible pixels: pycocotools rasterises each
-    `segmentation` to just the pixels drawn. Three rules decide what is annotated:
-
-    - an object of which at least 30 percent and 16 pixels are in sight is annotated with polygons;
-    - one with less in sight is annotated with an RLE, `iscrowd: 1` and `ignore: 1` (mmdet drops it
+    - an object of which at least 30 percent and 16 pixels are visible is annotated with polygons;
+    - one with less visible is annotated with an RLE, `iscrowd: 1` and `ignore: 1` (mmdet drops it
       from training for the second, pycocotools ignores it in evaluation for the first);
     - one that is wholly hidden is left out.
 
     A group of tiny shapes of one class is one annotation with an RLE and `iscrowd: 1`.
 
-    The set is written beside `root` and renamed, so it is never seen half-made. If `root` already
-    holds this very set (checked by the digests in its annotations) nothing is written; an outdated
-    or damaged one is replaced; a folder with anything else in it is refused.
-
     Args:
-        root: folder to make. It will hold `train/*.png`, `val/*.png` and
-            `annotations/instances_{train,val}.json`.
+        root: folder to make atomically; nothing is written if it holds this very set (by the digests in its
+            annotations), and an outdated or damaged set is replaced.
         train_images: number of training images, at least 1.
         val_images: number of validation images, at least 1.
         seed: any integer from 0 on. Image k of a split depends on the seed, the split and k alone.

@@ -58,6 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
+        if start:  # which HTTP demands of a 206
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if mood != "no length":
             self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
@@ -127,7 +129,7 @@ def test_a_host_that_cannot_resume_is_asked_for_the_whole(fetch, host, tmp_path)
 def test_a_part_that_is_whole_already_is_only_checked(fetch, host, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(CONTENT)
     assert fetch() == CONTENT
-    assert host.ranges == [f"bytes={SIZE}-"]
+    assert host.ranges == []
 
 
 def test_a_part_that_is_too_long_is_fetched_anew(fetch, host, tmp_path):
@@ -159,9 +161,28 @@ def test_a_finished_file_that_was_damaged_later_is_refused(fetch, tmp_path):
 
 def test_another_file_is_refused_before_it_is_fetched(fetch, host, tmp_path):
     host.files["/a.zip"] = CONTENT * 2
-    with pytest.raises(DownloadError, match="2,097,152 bytes, published are 1,048,576"):
+    with pytest.raises(DownloadError, match="more than the published 1,048,576 bytes"):
         fetch()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_sends_more_than_it_announces_is_cut_off_at_the_published_size(fetch, host, tmp_path):
+    host.files["/a.zip"] = CONTENT * 20
+    host.moods = ["no length"]
+    with pytest.raises(DownloadError, match="more than the published 1,048,576 bytes"):
+        fetch()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_larger_file_is_not_filled_beyond_the_published_size(fetch, host, tmp_path):
+    host.files["/a.zip"] = CONTENT * 2
+    (tmp_path / "a.zip.part").write_bytes((CONTENT * 2)[: SIZE - 1000])
+    with pytest.raises(DownloadError, match="more than the published 1,048,576 bytes"):
+        fetch()
+
+
+def test_coco_is_downloaded_by_https():
+    assert module.COCO_HOST.startswith("https://")
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -187,6 +208,17 @@ def test_no_host_at_all(tmp_path, monkeypatch):
 def test_only_http_is_fetched(tmp_path, url):
     with pytest.raises(ValueError, match="http or https"):
         download(url, tmp_path / "a")
+
+
+def test_without_curl_one_sentence_says_so(fetch, monkeypatch):
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    with pytest.raises(DownloadError, match="need the program curl"):
+        fetch()
+
+
+def test_a_whole_part_of_unknown_size_is_verified(fetch, tmp_path):
+    (tmp_path / "a.zip.part").write_bytes(CONTENT)
+    assert fetch(size=None) == CONTENT
 
 
 def test_a_full_disk_is_seen_beforehand(fetch, monkeypatch):

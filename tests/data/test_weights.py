@@ -5,8 +5,8 @@ import hashlib
 import pytest
 from test_download import CONTENT, SIZE, host  # noqa: F401 -- a fixture
 
-from corrloss.data.download import DownloadError
-from corrloss.data.weights import checksum_of, fetch_weights
+from corrloss.data.download import DownloadError, fetch_weights
+from corrloss.plan.pretrained import checksum_of
 
 NAME = f"toynet50-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corrloss.data.weights import checksum_of
+from corrloss.data.download import checksum_of
 from corrloss.plan.configs import config_hash
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.pretrained import address_of, use_local_weights

@@ -120,8 +120,7 @@ def test_finished_runs_say_what_runs_cost(finished):
 
 def test_a_damaged_file_of_weights_stops_before_anything_is_trained(finished, published):
     """As half a file that was copied there by hand: refused by its checksum, removed, fetched again."""
-    from corrloss.data.download import DownloadError
-    from corrloss.data.weights import fetch_weights
+    from corrloss.data.download import DownloadError, fetch_weights
 
     path = finished.folder / "elsewhere" / published[0].rpartition("/")[2]
     path.parent.mkdir()
