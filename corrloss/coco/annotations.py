@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -303,15 +303,19 @@ def _images_by_id(entries: list[Image | None], add: AddFault) -> dict[int, Image
         if image is None:
             continue
         at, name = f"images[{index}] (id {image.id})", shown(image.file_name)
+        path = str(PurePosixPath(image.file_name))  # "./a.png" is the file "a.png"
         if image.id in images:
             add("image_doubled", f"{at}: expected unique ids, found this id twice")
-        if image.file_name in names:
-            first = names[image.file_name]
-            add("image_doubled", f"{at}: expected one entry a file, {name} is also the file of image {first}")
+        if path in names:
+            add(
+                "image_doubled",
+                f"{at}: expected one entry a file, {name} is also the file of image {names[path]}",
+            )
         if escapes_root(image.file_name):
-            add("file_name_unsafe", f"{at}: expected a path in the image folder, {name} points out of it")
+            expected = "expected a path in the image folder, without '..' and drive letter"
+            add("file_name_unsafe", f"{at}: {expected}; {name} points out of it")
             continue
-        names[image.file_name] = image.id
+        names[path] = image.id
         images.setdefault(image.id, image)
     return images
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from corrloss.coco.annotations import Document, check_entries, read_document, where
 from corrloss.coco.findings import CheckReport
 from corrloss.coco.images import decode_images, present_images
@@ -46,8 +44,6 @@ def check_coco(
     needs: Needs | None = None,
     images: Literal["all", "sample", "none"] = "all",
     sample: int = 500,
-    workers: int | None = None,
-    progress: bool = False,
     max_examples: int = 5,
 ) -> CheckReport:
     """Check layout, annotations and images of a data set, and report everything that is wrong at once.
@@ -61,8 +57,6 @@ def check_coco(
         images: "all" decodes every image; "sample" checks that all exist and are not empty, and decodes
             `sample` of them, always the same ones; "none" checks the annotation file alone.
         sample: number of images that "sample" decodes.
-        workers: threads that decode; by default as many as there are cores, and four.
-        progress: whether to show progress bars on standard error.
         max_examples: how many findings of each kind are kept word for word; all are counted.
 
     Raises:
@@ -78,19 +72,17 @@ def check_coco(
     needs = needs or Needs()
     report = CheckReport(Path(root) / annotation_file, max_examples=max_examples)
     with no_garbage_collection():
-        entries = _check_file(report, expected, needs, progress)
+        entries = _check_file(report, expected, needs)
     if images != "none" and entries is not None:
         folder = Path(root) / image_folder
         present = present_images(folder, entries, report)
         if images == "sample":
             present = random.Random(0).sample(present, min(sample, len(present)))
-        decode_images(folder, present, report, workers, progress)
+        decode_images(folder, present, report)
     return report
 
 
-def _check_file(
-    report: CheckReport, expected: Published | None, needs: Needs, progress: bool
-) -> list[Image] | None:
+def _check_file(report: CheckReport, expected: Published | None, needs: Needs) -> list[Image] | None:
     """Check the annotation file; the valid images, or None if it cannot be read."""
     try:
         document = read_document(report.source, report.add)
@@ -99,7 +91,7 @@ def _check_file(
         return None
     images, categories = check_entries(document, report.add)
     report.counts |= {"images": len(document.images), "categories": len(document.categories)}
-    _check_annotations(document, images, needs, report, progress)
+    _check_annotations(document, images, needs, report)
     if expected is not None:
         _check_published(document, categories, expected, report)
     if not document.annotations and (expected is None or expected.annotations != 0):
@@ -112,13 +104,11 @@ def _check_file(
 
 
 def _check_annotations(
-    document: Document, images: dict[int, Image], needs: Needs, report: CheckReport, progress: bool
+    document: Document, images: dict[int, Image], needs: Needs, report: CheckReport
 ) -> None:
     """Report the peculiarities of valid annotations, and masks that are missing."""
     crowds, with_objects = 0, set()
-    for index, annotation in enumerate(
-        tqdm(document.annotations, "annotations", disable=not progress, leave=False)
-    ):
+    for index, annotation in enumerate(document.annotations):
         image = annotation and images.get(annotation.image_id)
         if not image:
             continue
@@ -217,14 +207,18 @@ def _check_training(
             report.add("image_not_trained_on", f"{size}: no annotation")
         else:
             kept.add(image.id)
-    if document.annotations and not any(a.image_id in kept and _is_trained_on(a) for a in annotations):
+    if document.annotations and not any(
+        a.image_id in kept and _is_trained_on(a, images[a.image_id]) for a in annotations
+    ):
         report.add(
             "nothing_to_train",
             f"expected an object in an image of at least {needs.min_size} pixels a side, not a crowd, not"
-            " ignored and at least 1 pixel wide and high; there is none",
+            " ignored, at least 1 pixel wide and high, and not wholly outside its image; there is none",
         )
 
 
-def _is_trained_on(annotation: Annotation) -> bool:
-    is_left_out = annotation.iscrowd or annotation.ignore or annotation.area <= 0
-    return not is_left_out and min(annotation.bbox[2:]) >= 1
+def _is_trained_on(annotation: Annotation, image: Image) -> bool:
+    x, y, width, height = annotation.bbox
+    is_left_out = annotation.iscrowd or annotation.ignore or annotation.area <= 0 or min(width, height) < 1
+    is_inside = max(x, 0) < min(x + width, image.width) and max(y, 0) < min(y + height, image.height)
+    return is_inside and not is_left_out

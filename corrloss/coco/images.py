@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 from PIL import Image as Pillow
-from tqdm import tqdm
 
 from corrloss.coco.findings import CheckReport
 from corrloss.coco.schema import Image
@@ -34,7 +34,8 @@ def present_images(folder: Path, images: list[Image], report: CheckReport) -> li
     for image in images:
         size = sizes.pop(str(PurePosixPath(image.file_name)), None)
         if size is None:
-            report.add("image_missing", f"{_where(folder, image)}: expected an image, found no file")
+            advice = ": use / between folders" if "\\" in image.file_name else ""
+            report.add("image_missing", f"{_where(folder, image)}: expected an image, found no file{advice}")
         elif size == 0:
             report.add("image_unreadable", f"{_where(folder, image)}: expected an image, found 0 bytes")
         else:
@@ -60,23 +61,18 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
                 continue
 
 
-def decode_images(
-    folder: Path, images: list[Image], report: CheckReport, workers: int | None, progress: bool
-) -> None:
+def decode_images(folder: Path, images: list[Image], report: CheckReport) -> None:
     """Decode images in threads, and report what is wrong with them.
 
     Args:
         folder: the image folder.
         images: entries of images that exist.
         report: gets the findings.
-        workers: number of threads; None for as many as there are cores, and four.
-        progress: whether to show a progress bar on standard error.
     """
     # Threads are enough: Pillow and OpenCV decode without the interpreter's lock.
-    with _limit_of_opencv(), ThreadPoolExecutor(workers) as pool:
+    with _limit_of_opencv(), ThreadPoolExecutor() as pool:
         found = pool.map(lambda image: image_findings(folder / image.file_name, image), images)
-        bar = tqdm(found, "images", len(images), disable=not progress, leave=False)
-        for image, findings in zip(images, bar, strict=True):
+        for image, findings in zip(images, found, strict=True):
             for kind, detail in findings:
                 report.add(kind, f"{_where(folder, image)}: {detail}")
     report.counts["images_decoded"] = len(images)
@@ -108,22 +104,20 @@ def image_findings(path: Path, image: Image) -> list[tuple[str, str]]:
     """
     try:
         with Pillow.open(path) as picture:
+            is_deep = any(";16" in str(tile) for tile in picture.tile)  # of the file: RGB is read as 8 bits
             picture.load()
             orientation = picture.getexif().get(_ORIENTATION, 1)
-            is_usual = picture.format in ("JPEG", "PNG") and orientation == 1
             stored = size = picture.size
-            depth = _range_of_16_bits(picture)
+            is_usual = picture.format in ("JPEG", "PNG") and orientation == 1
+            is_usual = is_usual and size[0] * size[1] <= _PIXELS
     except Exception as problem:  # Pillow's decoders raise nearly anything on a broken file
         return [("image_unreadable", f"expected an image, {type(problem).__name__}: {problem}")]
     if not is_usual:
-        size = _size_in_training(path)
-        if size is None:
-            return [
-                (
-                    "image_unreadable",
-                    f"OpenCV, which training uses, cannot read {picture.format}: save as PNG",
-                )
-            ]
+        pixels = _decode(path)
+        if pixels is None:
+            found = f"expected what OpenCV reads, which training uses, found {picture.format}: save as PNG"
+            return [("image_unreadable", found)]
+        size = pixels.shape[1::-1]
     if size != (image.width, image.height):
         found = f"expected {image.width} x {image.height} as annotated, found {size[0]} x {size[1]}"
         if size != stored:
@@ -134,22 +128,14 @@ def image_findings(path: Path, image: Image) -> list[tuple[str, str]]:
             )
         return [("image_size", found)]
     findings = [("image_rotated", f"orientation {orientation}")] if orientation != 1 else []
-    return findings + ([("image_16_bit", f"values {depth[0]} to {depth[1]}")] if depth else [])
+    if is_deep and (pixels := _decode(path, cv2.IMREAD_UNCHANGED)) is not None:
+        findings.append(("image_16_bit", f"values {pixels.min()} to {pixels.max()}"))
+    return findings
 
 
-def _range_of_16_bits(picture: Pillow.Image) -> tuple[int, int] | None:
-    if not picture.mode.startswith("I"):
-        return None
-    pixels = np.asarray(picture)
-    return int(pixels.min()), int(pixels.max())
-
-
-def _size_in_training(path: Path) -> tuple[int, int] | None:
-    """Width and height as mmcv's LoadImageFromFile reads them; None if it cannot."""
-    import cv2
-
+def _decode(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """Pixels as mmcv's LoadImageFromFile reads them; None if it cannot."""
     try:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.imdecode(np.fromfile(path, np.uint8), flag)
     except cv2.error:
         return None
-    return None if pixels is None else (pixels.shape[1], pixels.shape[0])

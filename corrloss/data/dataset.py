@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corrloss.coco import DataSetError
 from corrloss.coco.check import Needs, check_coco
+from corrloss.coco.published import COCO_CATEGORIES
 from corrloss.data.mini_cityscapes import make_mini_cityscapes
 from corrloss.data.mini_coco import make_mini_coco
 
@@ -31,8 +32,8 @@ def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size
         folder: Folder of the data set.
         settings: Its file in ``experiments/datasets``: ``train`` and ``test`` with ``ann_file`` and
             ``img``, and optionally ``expected`` (a key of ``corrloss.coco.check.PUBLISHED``);
-            ``classes``, if given, are the names of its categories, in order; ``check_images`` is ``all``
-            if every image is decoded, ``sample`` for some of them.
+            ``classes`` are the names of its categories, in order, by default COCO's; ``check_images`` is
+            ``all`` if every image is decoded, ``sample`` for some of them.
         masks: Whether a detector that is trained or evaluated on it needs masks.
         min_size: Shorter side in pixels below which mmdet does not train on an image.
 
@@ -42,7 +43,7 @@ def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size
     Raises:
         DataSetError: Anything is wrong; the message lists all of it, with file and entry.
     """
-    classes = settings.get("classes")  # test-dev is predicted by models of another data set
+    classes = settings.get("classes") or list(COCO_CATEGORIES.values())  # mmdet's default
     reports = {
         part: check_coco(
             folder,
@@ -55,12 +56,11 @@ def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size
         for part in PARTS
         if part in settings
     }
-    broken = [report.text() for report in reports.values() if not report.ok]
-    if broken:
-        raise DataSetError("\n\n".join(broken))
-    for report in reports.values():
-        if report.warnings:
-            print(report.text(), file=sys.stderr)
+    texts = [report.text() for report in reports.values() if report.errors or report.warnings]
+    if not all(report.ok for report in reports.values()):
+        raise DataSetError("\n\n".join(texts))
+    for text in texts:
+        print(text, file=sys.stderr)
     return {
         part: {
             "counts": report.counts,

@@ -5,13 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from corrloss.cli import app
 from corrloss.coco import DataSetError
 from corrloss.data.cityscapes import convert_cityscapes
 from corrloss.data.dataset import check_dataset, make_dataset
 from corrloss.plan.detectors import load_settings
 
-DATASETS = Path(__file__).parents[2] / "experiments" / "datasets"
+ROOT = Path(__file__).parents[2]
+DATASETS = ROOT / "experiments" / "datasets"
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +130,63 @@ def test_test_dev_is_a_list_of_images_without_annotations(root):
     with pytest.raises(DataSetError, match="count") as caught:  # not the published list
         check(root, data)
     assert "no_annotations" not in str(caught.value)
+
+
+TABLE = """\
+title: One detector
+data: coco
+metrics: [AP]
+rows:
+  - {detector: %s, variants: [{coefficient: none}]}
+"""
+
+
+@pytest.fixture
+def check_data(root, tmp_path):
+    """`corrloss check-data` on smoke_coco in a project with one detector."""
+
+    def run(detector, min_size=0):
+        project = tmp_path / "project"
+        for name in ("experiments", "config", "workflows/schemas"):
+            shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("tables", "*.pyc"))
+        (project / "experiments" / "tables").mkdir()
+        (project / "experiments" / "tables" / "one.yaml").write_text(TABLE % detector)
+        scale = project / "experiments" / "scales" / "mini.yaml"  # which smoke extends
+        assert "min_size: 0" in scale.read_text()
+        scale.write_text(scale.read_text().replace("min_size: 0", f"min_size: {min_size}"))
+        settings = ["scale=smoke", f"data_root={root}", f"results={tmp_path / 'results'}"]
+        return CliRunner().invoke(app, ["check-data", "smoke_coco", *settings, "--root", str(project)])
+
+    return run
+
+
+def change(root, key, **values):
+    for path in (root / "smoke_coco" / "annotations").glob("*.json"):
+        document = json.loads(path.read_text())
+        for entry in document[key]:
+            entry.update(values)
+        path.write_text(json.dumps(document))
+
+
+def test_the_command_knows_that_a_detector_needs_masks(root, check_data):
+    change(root, "annotations", segmentation=[])
+    done = check_data("yolact")
+    assert done.exit_code == 1 and "mask_missing" in done.stderr and "instances_train.json" in done.stderr
+
+
+def test_the_command_accepts_boxes_for_a_detector_of_boxes_and_prints_its_warnings(
+    root, check_data, tmp_path
+):
+    change(root, "annotations", segmentation=[])
+    (root / "smoke_coco" / "val" / "notes.txt").touch()
+    done = check_data("retinanet")
+    assert done.exit_code == 0, done.output
+    assert "warning image_unlisted (1)" in done.stderr and "notes.txt" in done.stderr
+    checked = json.loads((tmp_path / "results" / "smoke" / "data" / "smoke_coco.json").read_text())
+    assert checked["test"]["warnings"] == {"image_unlisted": 1}
+
+
+def test_the_command_knows_the_minimum_size_of_an_image(check_data):
+    done = check_data("retinanet", min_size=999)
+    assert done.exit_code == 1
+    assert "nothing_to_train" in done.stderr and "a side below 999 pixels" in done.stderr
