@@ -94,8 +94,8 @@ def measures_right(root, folder, outcome):
     """Detections that are the objects: AP 100 by both tools, on boxes and masks, no error by TIDE."""
     data = dataset(root, "test", outcome.masks, test_mode=True)
     kinds = ["bbox", "segm"] if outcome.masks else ["bbox"]
-    metric = CocoMetric(ann_file=str(root / SETTINGS["test"]["ann_file"]), metric=kinds, format_only=True)
-    metric.outfile_prefix = str(folder / "detections")
+    ann_file, prefix = str(root / SETTINGS["test"]["ann_file"]), str(folder / "detections")
+    metric = CocoMetric(ann_file=ann_file, metric=kinds, format_only=True, outfile_prefix=prefix)
     metric.dataset_meta = data.metainfo
     for k in range(len(data)):
         sample = data[k]["data_samples"]
