@@ -188,7 +188,7 @@ def download(
 
     Raises:
         DownloadError: it is another kind of URL, curl is missing, the host refuses or does not answer, the
-            disk is full, or the file is not the published one (which is then removed, so that the next call starts anew).
+            disk is full, or the file is not the published one (it is removed: the next call starts again).
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"expected an http or https address, got {url!r}")
