@@ -1,24 +1,23 @@
 """Pearson's, Lin's and Spearman's coefficient between scores and IoUs, differentiable.
 
-All moments are taken in float64, over differences from a value of the sample. So equal values have a variance
-of exactly zero, and a spread of 1e-6 near 1 keeps its digits.
+With s the scores and u the IoUs, both less their mean, and s.u the sum over their products:
+
+    Pearson      s.u / (|s| |u|)
+    Concordance  2 s.u / (s.s + u.u + (n - 1) (mean of scores - mean of IoUs)**2)
+    Spearman     Pearson's, of the ranks of scores and IoUs
+
+All sums are taken in float64, so that a spread of 1e-6 near 1 keeps its digits, and equal values have a
+variance of exactly zero.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
+from torch.nn.functional import threshold
 
-from corrloss.ranks import (
-    check_strength,
-    exact_rank,
-    find_blocks,
-    is_one_block,
-    is_readable,
-    rank_on_host,
-    soft_rank_rows,
-)
+from corrloss.ranks import check_strength, exact_rank, is_readable, soft_rank_rows
 
 COEFFICIENTS = ("pearson", "concordance", "spearman", "spearman_exact")
 
@@ -47,7 +46,7 @@ def pearson(scores: Tensor, ious: Tensor) -> Tensor:
         >>> pearson(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
         tensor(1.)
     """
-    return correlate("pearson", scores, ious).to(out_dtype(scores, ious))
+    return _in_bounds(correlate("pearson", scores, ious), out_dtype(scores, ious))
 
 
 def concordance(scores: Tensor, ious: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ def concordance(scores: Tensor, ious: Tensor) -> Tensor:
         >>> concordance(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.1, 0.5, 0.9]))
         tensor(1.)
     """
-    return correlate("concordance", scores, ious).to(out_dtype(scores, ious))
+    return _in_bounds(correlate("concordance", scores, ious), out_dtype(scores, ious))
 
 
 def spearman(scores: Tensor, ious: Tensor, strength: float = 1.0) -> Tensor:
@@ -97,7 +96,7 @@ def spearman(scores: Tensor, ious: Tensor, strength: float = 1.0) -> Tensor:
         >>> spearman(scores, ious) == pearson(scores, ious)
         tensor(True)
     """
-    return correlate("spearman", scores, ious, strength).to(out_dtype(scores, ious))
+    return _in_bounds(correlate("spearman", scores, ious, strength), out_dtype(scores, ious))
 
 
 def spearman_exact(scores: Tensor, ious: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ def spearman_exact(scores: Tensor, ious: Tensor) -> Tensor:
         >>> spearman_exact(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.6, 0.7, 0.8]))
         tensor(1.)
     """
-    return correlate("spearman_exact", scores, ious).to(out_dtype(scores, ious))
+    return _in_bounds(correlate("spearman_exact", scores, ious), out_dtype(scores, ious))
 
 
 def correlate(
@@ -143,7 +142,8 @@ def correlate(
         undefined: Value, with a zero gradient, where the coefficient is undefined.
 
     Returns:
-        float64: a scalar, or the coefficient of each group, shape (n,). Groups without a pair are undefined.
+        float64, beyond [-1, 1] by rounding at most: a scalar, or the coefficient of each group, shape (g,)
+        with g larger than any of ``group``. Groups without a pair are undefined.
     """
     check_pairs(scores, ious)
     if coefficient == "spearman":
@@ -151,194 +151,118 @@ def correlate(
     if scores.numel() == 0:
         nothing = connected_zero(scores, ious).double()
         return nothing + undefined if group is None else nothing.expand(0)
-    formula = "concordance" if coefficient == "concordance" else "pearson"
-    strength = strength if coefficient == "spearman" else None
+    one_block = True
     if coefficient == "spearman_exact":
         scores, ious = exact_rank(scores, group), exact_rank(ious, group)
-    in_range = None
-    if strength is not None and is_readable(scores):
-        if is_one_block(scores, strength) and is_one_block(ious, strength):
-            strength = None  # soft ranks only shift and scale the values
-    elif strength is not None and strength >= 1:  # on a GPU they are taken to, and the result is NaN if not
-        in_range, strength = _is_in_range(scores, ious, strength), None
-    if group is None and is_readable(scores):
-        return _BatchOnCpu.apply(scores, ious, formula, strength, undefined)
-    rho = _from_moments(scores, ious, formula, strength, group, undefined)
-    return rho if in_range is None else torch.where(in_range, rho, torch.nan)
+    elif coefficient == "spearman":
+        one_block = _is_one_block(scores, ious, strength)
+        if one_block is False:
+            pair = torch.stack((scores.double(), ious.double()))
+            scores, ious = soft_rank_rows(pair, strength, group).unbind()
+    sums = _SumsOfAll(scores) if group is None else _SumsOfGroups(group)
+    formula = _concordance if coefficient == "concordance" else _pearson
+    rho = _divide(*formula(scores, ious, sums), undefined)
+    return torch.where(one_block, rho, torch.nan) if isinstance(one_block, Tensor) else rho
 
 
-def _from_moments(scores, ious, formula, strength, group, undefined) -> Tensor:
-    """The coefficient by plain autograd; of the soft ranks where a strength is given."""
-    if strength is not None:
-        scores, ious = soft_rank_rows(torch.stack((scores.double(), ious.double())), strength, group).unbind()
-    return _divide(*_FORMULAS[formula](_moments(scores, ious, group)), undefined)
+def _is_one_block(scores: Tensor, ious: Tensor, strength: float) -> bool | Tensor:
+    """Whether the soft ranks only shift and scale the values, proved by their range alone.
+
+    Where values cannot be read: false below a strength of 1. From 1 on a tensor, so that the result can be
+    made NaN where it is false, without a GPU synchronisation.
+    """
+    bounds = [values.detach().aminmax() for values in (scores, ious)]
+    if is_readable(scores):
+        return all(high.item() - low.item() <= strength for low, high in bounds)
+    if strength < 1:
+        return False
+    first, second = ((high.double() - low.double()) <= strength for low, high in bounds)
+    return first & second
 
 
-def _is_in_range(scores: Tensor, ious: Tensor, strength: float) -> Tensor:
-    low, high = torch.stack((scores.detach().double(), ious.detach().double())).aminmax(dim=1)
-    return ((high - low) <= strength).all()
-
-
-class _Moments(NamedTuple):
-    """Sums over the pairs of all, scalars, or of each group, shape (n,)."""
-
-    n: Tensor
-    """Pairs."""
-    ss: Tensor
-    """Sum of (s - mean(s))**2: n - 1 times the variance."""
-    uu: Tensor
-    su: Tensor
-    shift: Tensor
-    """mean(s) - mean(u)."""
-
-
-def _moments(scores: Tensor, ious: Tensor, group: Tensor | None) -> _Moments:
-    n = _total(torch.ones_like(scores, dtype=torch.float64), group)
-    s, s_mean = _centre(scores, group)
-    u, u_mean = _centre(ious, group)
-    return _Moments(n, _total(s * s, group), _total(u * u, group), _total(s * u, group), s_mean - u_mean)
-
-
-def _centre(values: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The values less their mean, and the mean; by way of an anchor, which to autograd is a constant."""
-    anchor = values.detach()
-    if group is None:
-        anchor = anchor[0].double()
-        values = values.double() - anchor
-        mean = values.mean()
-        return values - mean, anchor + mean
-    anchor = torch.zeros_like(anchor).scatter_reduce(0, group, anchor, "amin", include_self=False).double()
-    values = values.double() - anchor.index_select(0, group)
-    n = _total(torch.ones_like(values), group).clamp(min=1)
-    mean = _total(values, group) / n
-    return values - mean.index_select(0, group), anchor + mean
-
-
-def _total(values: Tensor, group: Tensor | None) -> Tensor:
-    """The sum of all values, a scalar, or of each group, shape (n,)."""
-    return values.sum() if group is None else torch.zeros_like(values).scatter_add(0, group, values)
-
-
-def _pearson(m: _Moments) -> tuple[Tensor, Tensor]:
+def _pearson(scores: Tensor, ious: Tensor, sums) -> tuple[Tensor, Tensor]:
     """Numerator and denominator of cov(s, u) / (sd(s) sd(u)), both times n - 1."""
-    return m.su, _sqrt(m.ss) * _sqrt(m.uu)
+    (s, _), (u, _) = _centre(scores, sums), _centre(ious, sums)
+    return sums.dot(s, u), sums.norm(s) * sums.norm(u)
 
 
-def _concordance(m: _Moments) -> tuple[Tensor, Tensor]:
+def _concordance(scores: Tensor, ious: Tensor, sums) -> tuple[Tensor, Tensor]:
     """Numerator and denominator of 2 cov(s, u) / (var(s) + var(u) + shift**2), both times n - 1."""
-    return 2 * m.su, m.ss + m.uu + (m.n - 1) * m.shift.square()
-
-
-_FORMULAS = {"pearson": _pearson, "concordance": _concordance}
-
-
-def _sqrt(square: Tensor) -> Tensor:
-    """The square root, with a zero gradient at zero."""
-    zero = square <= _ZERO
-    return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
+    (s, mean_s), (u, mean_u) = _centre(scores, sums), _centre(ious, sums)
+    shift = (sums.n - 1) * (mean_s - mean_u).square()
+    return 2 * sums.dot(s, u), sums.dot(s, s) + sums.dot(u, u) + shift
 
 
 def _divide(numerator: Tensor, denominator: Tensor, undefined: float) -> Tensor:
-    """The coefficient in [-1, 1], and ``undefined`` where the denominator is zero. NaN propagates."""
-    zero = denominator <= _ZERO
-    rho = numerator / denominator.masked_fill(zero, 1.0)
-    return rho.clamp(-1, 1).masked_fill(zero, undefined)
+    """The coefficient, and ``undefined`` where the denominator is zero. NaN propagates."""
+    # A numerator divided by infinity is zero with a zero gradient.
+    rho = numerator / threshold(denominator, _ZERO, math.inf)
+    return rho.masked_fill(denominator <= _ZERO, undefined) if undefined else rho
 
 
-class _BatchOnCpu(torch.autograd.Function):
-    """The coefficient of all pairs on the CPU, with the moments as numbers on the host.
+def _in_bounds(rho: Tensor, dtype: torch.dtype) -> Tensor:
+    """The coefficient in [-1, 1] and of that dtype. Rounding to float32 needs no clamp, which costs 10%."""
+    return rho.clamp(-1, 1) if dtype == torch.float64 else rho.to(dtype)
 
-    Kept for its speed (``benchmarks/loss.py``): up to n = 10,000 most time is spent on operations with scalar
-    tensors and on their nodes in the graph, and the formulas above by plain autograd take 1.3 to 1.6 times as
-    long as the textbook's formula in float32. Second derivatives are those of the formulas above.
-    """
+
+def _centre(values: Tensor, sums) -> tuple[Tensor, Tensor]:
+    """The values less their mean, and the mean, both float64."""
+    anchor = None
+    if values.dtype == torch.float64:  # whose sums round; those of equal values in float32 are exact
+        anchor = sums.any_value(values.detach())
+        values = values - sums.of_pairs(anchor)
+    values = values.double()
+    mean = sums.total(values) / sums.n  # Tensor.mean multiplies by 1 / n on a GPU, which rounds
+    centred = values - sums.of_pairs(mean)
+    return centred, mean if anchor is None else anchor + mean
+
+
+class _SumsOfAll:
+    """Sums over all pairs: scalars."""
+
+    total = staticmethod(torch.sum)
+    dot = staticmethod(torch.dot)
+    norm = staticmethod(vector_norm)  # with a zero gradient at zero
+
+    def __init__(self, values: Tensor):
+        self.n = len(values)
 
     @staticmethod
-    def forward(ctx, scores: Tensor, ious: Tensor, formula: str, strength: float | None, undefined: float):
-        ctx.save_for_backward(scores, ious)
-        ctx.options, ctx.blocks = (formula, strength, None, undefined), None
-        s, u, shift = scores.detach(), ious.detach(), 0.0
-        if strength is None:
-            s, s_mean = _centre_on_host(s)
-            u, u_mean = _centre_on_host(u)
-            shift = s_mean - u_mean
-        else:
-            rows = torch.stack((s.double(), u.double()))
-            ctx.blocks = find_blocks(rows, strength)
-            ranks = rank_on_host(rows, ctx.blocks, strength)
-            s, u = (ranks - (len(s) + 1) / 2).unbind()  # less their mean
-        ss, uu, su = s.dot(s).item(), u.dot(u).item(), s.dot(u).item()
-        found = _SLOPES[formula](len(s), ss, uu, su, shift)
-        rho, *ctx.slopes = found or (undefined, 0.0, 0.0, 0.0, 0.0)
-        ctx.centred = s, u
-        return torch.full((), rho if not abs(rho) > 1 else math.copysign(1.0, rho), dtype=torch.float64)
+    def any_value(values: Tensor) -> Tensor:
+        return values[0]
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        if torch.is_grad_enabled() or not is_readable(grad):
-            return *_differentiable_gradient(ctx, grad), None, None, None
-        (s, u), (own_s, own_u, cross, constant) = ctx.centred, ctx.slopes
-        terms = ((s, own_s, u, constant), (u, own_u, s, -constant))
-        grads, scale = [None, None], grad.item()
-        for i, (own, own_slope, other, constant) in enumerate(terms):
-            if ctx.needs_input_grad[i]:
-                value = ctx.saved_tensors[i]
-                total = other * (scale * cross)
-                if constant:
-                    total += scale * constant
-                if ctx.blocks is None:
-                    out = torch.empty_like(value)  # the cast to its dtype needs no pass of its own
-                    grads[i] = torch.add(total, own, alpha=scale * own_slope, out=out)
-                else:
-                    total.add_(own, alpha=scale * own_slope)
-                    total = ctx.blocks.of_row(i, len(own)).pull_back(total) / ctx.options[1]
-                    grads[i] = total.to(value.dtype)
-        return *grads, None, None, None
+    def of_pairs(value: Tensor) -> Tensor:
+        """The value of each pair's group, from the values of the groups."""
+        return value
 
 
-def _differentiable_gradient(ctx, grad: Tensor) -> list[Tensor | None]:
-    """The gradient by plain autograd, where it is to be differentiated in turn (``create_graph=True``)."""
-    create_graph = torch.is_grad_enabled()
-    needed = ctx.needs_input_grad[:2]
-    with torch.enable_grad():
-        pair = [value.view_as(value) for value in ctx.saved_tensors]  # two nodes, also for one tensor
-        rho = _from_moments(*pair, *ctx.options)
-        inputs = [value for value, need in zip(pair, needed, strict=True) if need]
-        grads = iter(torch.autograd.grad(rho, inputs, grad, create_graph=create_graph))
-    return [next(grads) if need else None for need in needed]
+class _SumsOfGroups:
+    """The same of each group, shape (g,)."""
 
+    def __init__(self, group: Tensor):
+        self.group = group
+        # How many groups there are is not known without reading it on the host; there are n at most.
+        count = int(group.max()) + 1 if is_readable(group) else len(group)
+        self.zeros = torch.zeros(count, dtype=torch.float64, device=group.device)
+        self.n = self.total(torch.ones_like(group, dtype=torch.float64)).clamp(min=1)
 
-def _centre_on_host(values: Tensor) -> tuple[Tensor, float]:
-    """The values less their mean, float64, and the mean."""
-    anchor = 0.0
-    if (
-        values.dtype == torch.float64
-    ):  # sums of equal float32 values are exact in float64; of these they are not
-        anchor = values[0].item()
-        values = values - anchor
-    mean = values.mean(0, keepdim=True, dtype=torch.float64)
-    return values - mean, anchor + mean.item()
+    def total(self, values: Tensor) -> Tensor:
+        return self.zeros.scatter_add(0, self.group, values)
 
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.total(a * b)
 
-def _pearson_slopes(n, ss, uu, su, shift):
-    """rho, and a, b, c, d of its gradient: a s + c u + d for the scores, c s + b u - d for the IoUs."""
-    if ss <= _ZERO or uu <= _ZERO:
-        return None
-    inverse = 1 / (math.sqrt(ss) * math.sqrt(uu))
-    rho = su * inverse
-    return rho, -rho / ss, -rho / uu, inverse, 0.0
+    def norm(self, values: Tensor) -> Tensor:
+        square = self.dot(values, values)
+        zero = square <= _ZERO
+        return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
 
+    def any_value(self, values: Tensor) -> Tensor:
+        return self.zeros.scatter(0, self.group, values)
 
-def _concordance_slopes(n, ss, uu, su, shift):
-    denominator = ss + uu + (n - 1) * shift * shift
-    if denominator <= _ZERO:
-        return None
-    rho = 2 * su / denominator
-    own = -2 * rho / denominator
-    return rho, own, own, 2 / denominator, own * (n - 1) * shift / n
-
-
-_SLOPES = {"pearson": _pearson_slopes, "concordance": _concordance_slopes}
+    def of_pairs(self, values: Tensor) -> Tensor:
+        return values.index_select(0, self.group)
 
 
 def connected_zero(*inputs: Tensor) -> Tensor:

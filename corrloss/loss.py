@@ -106,11 +106,11 @@ class CorrelationLoss(nn.Module):
         group = None if ids is None else number_groups(ids)
         # Where rho is undefined it is taken as 1, with a zero gradient: the loss is zero.
         rho = correlate(self.coefficient, scores, ious, self.strength, group, undefined=1.0)
-        loss = self.weight * (1 - rho)
+        loss = self.weight * (1 - rho).clamp(min=0)  # rounding may exceed 1
         if group is not None:
             loss = loss.sum()
             if self.reduction == "mean":
-                count = torch.zeros_like(group).scatter_add(0, group, torch.ones_like(group))
+                count = torch.zeros_like(rho).index_add(0, group, torch.ones_like(group, dtype=rho.dtype))
                 loss = loss / (count >= 2).sum().clamp(min=1)
         return loss.to(out_dtype(scores, ious))
 

@@ -198,7 +198,6 @@ def test_spearman_as_released_is_pearson_in_value_and_gradient():
 
 
 def test_spearman_as_released_sorts_nothing(monkeypatch):
-    monkeypatch.setattr(coefficients, "find_blocks", None)
     monkeypatch.setattr(ranks, "find_blocks", None)
     s, u = draw(50)
     spearman(s, u).backward()
@@ -220,6 +219,17 @@ def test_nan_and_infinity_give_nan(name):
         with torch.no_grad():
             s[3] = bad
         assert ALL[name](s, u).isnan() and ALL[name](u, s).isnan()
+
+
+def test_equal_values_have_exactly_no_variance_in_groups_and_in_float64_too():
+    group = torch.arange(999) % 3
+    for dtype in (torch.float32, torch.float64):
+        u = torch.rand(999, dtype=dtype)
+        for value in (0.1, 0.3, 1 / 3, 1 - 1e-7):
+            s = torch.full((999,), value, dtype=dtype)
+            for undefined in (0.0, 1.0):
+                assert (correlate("pearson", s, u, group=group, undefined=undefined)[:3] == undefined).all()
+                assert correlate("pearson", s, u, undefined=undefined) == undefined
 
 
 def test_reads_no_value_on_the_host():
