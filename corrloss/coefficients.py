@@ -130,6 +130,7 @@ def correlate(
     strength: float = 1.0,
     group: Tensor | None = None,
     undefined: float = 0.0,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """The coefficient of all pairs, or of the pairs of each group.
 
@@ -140,6 +141,8 @@ def correlate(
         strength: Regularisation strength, for ``"spearman"`` alone.
         group: Group of each pair, shape (n,), int64, in [0, n). None: all pairs are one group.
         undefined: Value, with a zero gradient, where the coefficient is undefined.
+        sample_weight: Weight of each pair in means, variances and covariance, shape (n,), floating point, see
+            :meth:`corrloss.CorrelationLoss.forward`. Ranks do not depend on it.
 
     Returns:
         float64, beyond [-1, 1] by rounding at most: a scalar, or the coefficient of each group, shape (g,)
@@ -160,6 +163,8 @@ def correlate(
             pair = torch.stack((scores.double(), ious.double()))
             scores, ious = soft_rank_rows(pair, strength, group).unbind()
     sums = _SumsOfAll(scores) if group is None else _SumsOfGroups(group)
+    if sample_weight is not None:
+        sums.use_weight(sample_weight)
     formula = _concordance if coefficient == "concordance" else _pearson
     rho = _divide(*formula(scores, ious, sums), undefined)
     return torch.where(one_block, rho, torch.nan) if isinstance(one_block, Tensor) else rho
@@ -206,19 +211,37 @@ def _in_bounds(rho: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _centre(values: Tensor, sums) -> tuple[Tensor, Tensor]:
-    """The values less their mean, and the mean, both float64."""
-    anchor = None
-    if values.dtype == torch.float64:  # whose sums round; those of equal values in float32 are exact
-        anchor = sums.any_value(values.detach())
+    """The values less their mean, times the root of their weight if they have one; and the mean. float64."""
+    anchor, weight = None, sums.weight
+    if values.dtype == torch.float64 or weight is not None:
+        # Sums of equal values are exact if they are float32 and have no weight. Else differences are summed.
+        anchor = sums.any_value(values.detach().double())
         values = values - sums.of_pairs(anchor)
     values = values.double()
-    mean = sums.total(values) / sums.n  # Tensor.mean multiplies by 1 / n on a GPU, which rounds
+    # Tensor.mean multiplies by 1 / n on a GPU, which rounds.
+    mean = sums.total(values if weight is None else weight * values) / sums.n
     centred = values - sums.of_pairs(mean)
+    if weight is not None:
+        centred = weight.sqrt() * centred
     return centred, mean if anchor is None else anchor + mean
 
 
-class _SumsOfAll:
-    """Sums over all pairs: scalars."""
+class _Sums:
+    """Sums over the pairs. ``n``: number of pairs with a weight above zero, 1 if there is none."""
+
+    weight = None
+
+    def use_weight(self, weight: Tensor) -> None:
+        """Set the weights, scaled such that their sum is the number of pairs with a weight above zero."""
+        weight = weight.detach().double()
+        weight = torch.where(weight >= 0, weight, torch.nan)
+        count, total = self.total((weight > 0).double()), self.total(weight)
+        self.n = count.clamp(min=1)
+        self.weight = weight * self.of_pairs(count / total.masked_fill(total == 0, 1.0))
+
+
+class _SumsOfAll(_Sums):
+    """Over all pairs: scalars."""
 
     total = staticmethod(torch.sum)
     dot = staticmethod(torch.dot)
@@ -233,12 +256,12 @@ class _SumsOfAll:
 
     @staticmethod
     def of_pairs(value: Tensor) -> Tensor:
-        """The value of each pair's group, from the values of the groups."""
+        """For each pair the value of its group."""
         return value
 
 
-class _SumsOfGroups:
-    """The same of each group, shape (g,)."""
+class _SumsOfGroups(_Sums):
+    """Over the pairs of each group: shape (g,)."""
 
     def __init__(self, group: Tensor):
         self.group = group

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors"},
     {"files"},
-    {"ranks", "distributed", "run"},
+    {"ranks", "distributed", "positives", "run"},
     {"coefficients"},
     {"loss", "coco", "plan"},
     {"data", "analysis", "ranking", "integrations"},
@@ -51,7 +51,7 @@ def test_no_import_goes_up(floor):
         assert not own & (above | others), package
 
 
-@pytest.mark.parametrize("package", ["ranks", "distributed", "coefficients", "loss"])
+@pytest.mark.parametrize("package", ["ranks", "distributed", "coefficients", "loss", "positives"])
 def test_the_loss_knows_torch_alone(package):
     outside = {name.split(".")[0] for name in imports(package)} - set(sys.stdlib_module_names)
     assert outside <= TORCH_ALONE | {"corrloss"}

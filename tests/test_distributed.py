@@ -20,13 +20,14 @@ def build(options):
 
 def positives():
     generator = torch.Generator().manual_seed(0)
-    scores, ious = torch.rand(2, 19, generator=generator, dtype=torch.double)
-    return scores, ious, torch.randint(0, 2, (19,), generator=generator)
+    scores, ious, weight = torch.rand(3, 19, generator=generator, dtype=torch.double)
+    return scores, ious, torch.randint(0, 2, (19,), generator=generator), weight
 
 
-def loss_and_gradients(options, scores, ious, level):
+def loss_and_gradients(options, scores, ious, level, weight):
     scores, ious = scores.clone().requires_grad_(), ious.clone().requires_grad_()
-    value = build(options)(scores, ious, level=level)
+    weight = weight if "scope" in options else None
+    value = build(options)(scores, ious, level=level, sample_weight=weight)
     value.backward()
     return value.item(), scores.grad, ious.grad
 

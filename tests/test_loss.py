@@ -203,3 +203,102 @@ def test_it_pickles_and_copies(pairs):
     for same in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
         assert str(same) == str(loss)
         assert torch.equal(same(scores, ious, level=ids), loss(scores, ious, level=ids))
+
+
+def weighted_coefficient(coefficient, s, u, weight):
+    """By the definition in the docstring, one positive after another."""
+    rows = [(a, b, w) for a, b, w in zip(s.tolist(), u.tolist(), weight.tolist(), strict=True) if w > 0]
+    n, total = len(rows), sum(w for *_, w in rows)
+    mean_s, mean_u = (sum(row[2] * row[i] for row in rows) / total for i in (0, 1))
+
+    def covariance(i, j):
+        means = mean_s, mean_u
+        products = (row[2] * n / total * (row[i] - means[i]) * (row[j] - means[j]) for row in rows)
+        return sum(products) / (n - 1)
+
+    if coefficient == "concordance":
+        return 2 * covariance(0, 1) / (covariance(0, 0) + covariance(1, 1) + (mean_s - mean_u) ** 2)
+    return covariance(0, 1) / (covariance(0, 0) * covariance(1, 1)) ** 0.5
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_follow_their_definition(coefficient, dtype, pairs):
+    scores, ious, ids = pairs
+    s, u = scores.detach().to(dtype).requires_grad_(), ious.detach().to(dtype)
+    weight = torch.rand(60, generator=torch.Generator().manual_seed(1)).to(dtype)
+    weight[::7] = 0
+    loss = CorrelationLoss(coefficient, weight=1.0)(s, u, sample_weight=weight)
+    expected = 1 - weighted_coefficient(coefficient, s, u, weight)
+    assert loss.item() == pytest.approx(expected, abs=1e-6 if dtype == torch.float32 else 1e-12)
+    per_level = CorrelationLoss(coefficient, weight=1.0, scope="level")(s, u, level=ids, sample_weight=weight)
+    each = [
+        1 - weighted_coefficient(coefficient, s[ids == i], u[ids == i], weight[ids == i])
+        for i in ids.unique()
+    ]
+    assert per_level.item() == pytest.approx(sum(each) / len(each), abs=1e-6)
+    if dtype == torch.float64:
+        function = CorrelationLoss(coefficient, weight=1.0)
+        assert torch.autograd.gradcheck(lambda s: function(s, u, sample_weight=weight), s)
+
+
+@pytest.mark.parametrize("coefficient", [*COEFFICIENTS, "spearman_exact"])
+def test_equal_weights_change_nothing_and_positives_of_weight_zero_do_not_count(coefficient, pairs):
+    scores, ious, ids = pairs
+    loss = CorrelationLoss(coefficient, scope="level")
+    plain = loss(scores, ious, level=ids)
+    torch.testing.assert_close(loss(scores, ious, level=ids, sample_weight=torch.full((60,), 3.0)), plain)
+    if coefficient == "spearman_exact":
+        return  # a positive counts in the ranks of others whatever its weight
+    weight = (torch.arange(60) % 3 > 0).double()
+    kept = weight > 0
+    weighted = loss(scores, ious, level=ids, sample_weight=weight)
+    torch.testing.assert_close(weighted, loss(scores[kept], ious[kept], level=ids[kept]))
+    (grad,) = torch.autograd.grad(weighted, scores)
+    assert not grad[~kept].any() and grad[kept].any()
+
+
+@pytest.mark.parametrize("coefficient", [*COEFFICIENTS, "spearman_exact"])
+def test_undefined_with_weights_is_a_connected_zero(coefficient):
+    loss = CorrelationLoss(coefficient, scope="image")
+    image = torch.arange(30) % 3
+    varied = torch.rand(30)
+    one_each = (torch.arange(30) < 3).float()
+    cases = [(varied, torch.zeros(30)), (varied, one_each)]
+    if coefficient != "concordance":
+        cases.append((torch.full((30,), 0.1), torch.rand(30)))
+    for s, weight in cases:
+        s = s.clone().requires_grad_()
+        value = loss(s, torch.rand(30), image=image, sample_weight=weight)
+        assert value == 0 and not torch.autograd.grad(value, s)[0].any()
+    negative = torch.full((30,), -1.0)
+    assert loss(varied, torch.rand(30), image=image, sample_weight=negative).isnan()
+
+
+def test_wrong_weights_are_named():
+    s = torch.rand(3)
+    with pytest.raises(TypeError, match=r"sample_weight must be a floating point tensor, got torch\.int64"):
+        CorrelationLoss()(s, s, sample_weight=torch.ones(3, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"one weight for each positive, got shape \(2,\) for 3"):
+        CorrelationLoss()(s, s, sample_weight=torch.ones(2))
+
+
+def test_logits_are_refused_on_a_cpu():
+    good, logits = torch.rand(4), torch.tensor([-2.0, 0.5, 3.0, 0.1])
+    message = r"expected scores in \[0, 1\], found values from -2 to 3 among the 4 positives.*sigmoid"
+    for check in (None, True):
+        with pytest.raises(ValueError, match=message):
+            CorrelationLoss("pearson", check_range=check)(logits, good)
+    with pytest.raises(ValueError, match="expected ious in"):
+        CorrelationLoss()(good, logits)
+    assert CorrelationLoss("pearson", check_range=False)(logits, good) > 0
+    assert CorrelationLoss()(torch.tensor([0.1, torch.nan, 0.3, 0.2]), good).isnan()
+    assert CorrelationLoss()(good + 0.001, good).isfinite()
+    with pytest.raises(ValueError, match="check_range must be one of None, True, False"):
+        CorrelationLoss(check_range="always")
+
+
+def test_by_default_the_range_is_not_read_where_that_synchronises():
+    """A tensor on the meta device has no value to read."""
+    s, u, weight = (torch.rand(30, device="meta") for _ in range(3))
+    assert CorrelationLoss()(s, u, sample_weight=weight).shape == ()

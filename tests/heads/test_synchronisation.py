@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import corrloss.coefficients
 import corrloss.heads.positives
+import corrloss.loss
 import corrloss.ranks
 
 WAITING = (
@@ -41,7 +42,7 @@ class Waits(TorchDispatchMode):
 def added_waits(detector, monkeypatch, **options):
     """What the losses with Correlation Loss wait for more often than those without, in one step."""
     monkeypatch.setattr(corrloss.heads.positives, "on_host", lambda tensor: False)  # as on a GPU
-    for module in (corrloss.coefficients, corrloss.ranks):
+    for module in (corrloss.coefficients, corrloss.loss, corrloss.ranks):
         monkeypatch.setattr(module, "is_readable", lambda tensor: False)
     counts = []
     for coefficient, weight in (("none", 0.0), ("concordance", 0.2)):
