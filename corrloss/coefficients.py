@@ -142,7 +142,7 @@ def correlate(
         group: Group of each pair, shape (n,), int64, in [0, n). None: all pairs are one group.
         undefined: Value, with a zero gradient, where the coefficient is undefined.
         sample_weight: Weight of each pair in means, variances and covariance, shape (n,), floating point, see
-            :meth:`corrloss.CorrelationLoss.forward`. Ranks do not depend on it.
+            `corrloss.CorrelationLoss.forward`. Ranks do not depend on it.
 
     Returns:
         float64, beyond [-1, 1] by rounding at most: a scalar, or the coefficient of each group, shape (g,)

@@ -1,4 +1,4 @@
-"""Scores and IoUs of positives, for :class:`corrloss.CorrelationLoss` in a training loop of one's own."""
+"""Scores and IoUs of positives, for `corrloss.CorrelationLoss` in a training loop of one's own."""
 
 import torch
 from torch import Tensor
@@ -25,8 +25,9 @@ def aligned_iou(boxes: Tensor, targets: Tensor, box_format: str = "xyxy") -> Ten
         TypeError: An argument is not a floating point tensor.
         ValueError: Another shape, or an unknown ``box_format``.
 
-    >>> aligned_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2]]))
-    tensor([0.3333])
+    Examples:
+        >>> aligned_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2]]))
+        tensor([0.3333])
     """
     for name, value in (("boxes", boxes), ("targets", targets)):
         _check_floating(name, value)
@@ -50,10 +51,11 @@ def aligned_iou(boxes: Tensor, targets: Tensor, box_format: str = "xyxy") -> Ten
 
 
 def to_xyxy(boxes: Tensor, box_format: str) -> Tensor:
-    """Boxes of a format of :func:`aligned_iou`, shape (..., 4), as two corners, shape (..., 4).
+    """Boxes of a format of `aligned_iou`, shape (..., 4), as two corners, shape (..., 4).
 
-    >>> to_xyxy(torch.tensor([5.0, 5.0, 2.0, 4.0]), "cxcywh")
-    tensor([4., 3., 6., 7.])
+    Examples:
+        >>> to_xyxy(torch.tensor([5.0, 5.0, 2.0, 4.0]), "cxcywh")
+        tensor([4., 3., 6., 7.])
     """
     _check_choice("box_format", box_format, BOX_FORMATS)
     if box_format == "xyxy":
@@ -79,8 +81,9 @@ def matched_scores(logits: Tensor, labels: Tensor, activation: str) -> Tensor:
         TypeError: ``logits`` are not floating point, or ``labels`` not int64.
         ValueError: Another shape, or an unknown ``activation``.
 
-    >>> matched_scores(torch.tensor([[0.0, 9.0]]), torch.tensor([0]), "sigmoid")
-    tensor([0.5000])
+    Examples:
+        >>> matched_scores(torch.tensor([[0.0, 9.0]]), torch.tensor([0]), "sigmoid")
+        tensor([0.5000])
     """
     _check_choice("activation", activation, ACTIVATIONS)
     _check_floating("logits", logits)
