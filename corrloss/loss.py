@@ -176,7 +176,7 @@ class CorrelationLoss(nn.Module):
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def _check_weight(weight: Tensor, scores: Tensor) -> None:
