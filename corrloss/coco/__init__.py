@@ -5,7 +5,7 @@ Knows numpy, msgspec and the COCO tools; never torch or mmdet.
 
 from corrloss.coco.annotations import GroundTruth, load_ground_truth, positions
 from corrloss.coco.detections import Detections, load_detections
-from corrloss.coco.schema import IOU_TYPES, DataSetError, DetectionsError, IouType
+from corrloss.coco.entries import IOU_TYPES, DataSetError, DetectionsError, IouType
 
 __all__ = [
     "IOU_TYPES",

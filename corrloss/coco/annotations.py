@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from corrloss.coco.schema import (
+from corrloss.coco.entries import (
     Annotation,
     Category,
     DataSetError,

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from corrloss.coco.annotations import Document, check_entries, read_document, where
+from corrloss.coco.entries import Annotation, Category, DataSetError, Image, no_garbage_collection
 from corrloss.coco.findings import CheckReport
 from corrloss.coco.images import decode_images, present_images
 from corrloss.coco.published import PUBLISHED, Published
-from corrloss.coco.schema import Annotation, Category, DataSetError, Image, no_garbage_collection
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import msgspec
 import numpy as np
 
 from corrloss.coco.annotations import GroundTruth, listed, positions
-from corrloss.coco.masks import rle_lengths
-from corrloss.coco.schema import (
+from corrloss.coco.entries import (
     DETECTION,
     IOU_TYPES,
     Detection,
@@ -26,6 +25,7 @@ from corrloss.coco.schema import (
     rle_fault,
     shown,
 )
+from corrloss.coco.masks import rle_lengths
 
 
 @dataclass(frozen=True)

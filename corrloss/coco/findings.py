@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corrloss.coco.schema import DataSetError
+from corrloss.coco.entries import DataSetError
 
 ERRORS = {
     "file_unreadable": "the annotation file is missing, not JSON in UTF-8, or not a COCO annotation file",

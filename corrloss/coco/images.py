@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
+from corrloss.coco.entries import Image
 from corrloss.coco.findings import CheckReport
-from corrloss.coco.schema import Image
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _PIXELS = 1 << 30  # OpenCV's limit, which is the one that training meets

@@ -8,8 +8,8 @@ from typing import Literal
 
 from corrloss.coco.annotations import load_ground_truth
 from corrloss.coco.detections import load_detections
+from corrloss.coco.entries import DataSetError, DetectionsError
 from corrloss.coco.published import PUBLISHED
-from corrloss.coco.schema import DataSetError, DetectionsError
 from corrloss.files import atomic_write
 
 

@@ -12,9 +12,9 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from corrloss.heads.detr import QueryCorrelationMixin
+from corrloss.heads.head_positives import PositivesError
 from corrloss.heads.mixin import DecodedBoxMixin, PositivesCollector
 from corrloss.heads.observe import LossCall, add_loss
-from corrloss.heads.positives import PositivesError
 from corrloss.heads.retinanet import AnchorCorrelationMixin
 from corrloss.heads.roi import RoICorrelationMixin
 

@@ -6,9 +6,9 @@ from mmdet.utils import reduce_mean
 from torch import Tensor
 
 from corrloss.heads.auxiliary import NoAuxiliaryMixin
+from corrloss.heads.head_positives import check_option
 from corrloss.heads.mixin import DecodedBoxMixin
 from corrloss.heads.observe import LossCall, observed_losses
-from corrloss.heads.positives import check_option
 
 NORMALISERS = ("mmdet", "released")
 

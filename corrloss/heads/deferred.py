@@ -17,8 +17,8 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from corrloss.heads.head_positives import PositivesError, aligned_ious, positive_index
 from corrloss.heads.observe import LossCall, replaced_attribute
-from corrloss.heads.positives import PositivesError, aligned_ious, positive_index
 from corrloss.ranking import flatten_targets
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mmdet.models.dense_heads import DETRHead
 from torch import Tensor
 
+from corrloss.heads.head_positives import PositivesError, query_loss
 from corrloss.heads.observe import observed_losses
-from corrloss.heads.positives import PositivesError, query_loss
 
 
 class QueryCorrelationMixin:

@@ -5,8 +5,8 @@ from mmdet.models.dense_heads import FoveaHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from corrloss.heads.head_positives import aligned_ious
 from corrloss.heads.mixin import DecodedBoxMixin
-from corrloss.heads.positives import aligned_ious
 
 
 @MODELS.register_module()

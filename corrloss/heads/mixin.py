@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from corrloss.heads.observe import LossCall, add_loss, observed_losses
-from corrloss.heads.positives import (
+from corrloss.heads.head_positives import (
     PositivesError,
     aligned_ious,
     for_ious,
@@ -16,6 +15,7 @@ from corrloss.heads.positives import (
     matched_scores,
     positive_index,
 )
+from corrloss.heads.observe import LossCall, add_loss, observed_losses
 
 
 class CorrelationMixin:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import register_multi_grad_hook
 from torch.utils._pytree import tree_leaves
 
-from corrloss.heads.positives import PositivesError
+from corrloss.heads.head_positives import PositivesError
 
 
 class LossCall(NamedTuple):

@@ -6,7 +6,13 @@ import torch
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from torch import Tensor
 
-from corrloss.heads.positives import PositivesError, aligned_ious, for_ious, matched_scores, positive_index
+from corrloss.heads.head_positives import (
+    PositivesError,
+    aligned_ious,
+    for_ious,
+    matched_scores,
+    positive_index,
+)
 
 
 class RoICorrelationMixin:

@@ -4,8 +4,8 @@ from mmdet.models.roi_heads.bbox_heads import DIIHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from corrloss.heads.head_positives import query_loss
 from corrloss.heads.observe import add_loss
-from corrloss.heads.positives import query_loss
 
 
 @MODELS.register_module()

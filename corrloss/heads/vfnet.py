@@ -7,9 +7,9 @@ from mmdet.models.dense_heads import VFNetHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from corrloss.heads.head_positives import aligned_ious, check_option, for_ious, positive_index
 from corrloss.heads.mixin import CorrelationMixin, PositivesCollector
 from corrloss.heads.observe import observed_losses
-from corrloss.heads.positives import aligned_ious, check_option, for_ious, positive_index
 
 #: Box losses whose arguments are correlated with the scores, by ``correlated_box``.
 BOX_LOSSES = {

@@ -37,7 +37,7 @@ from tiny_detectors import (
 from torch.utils._pytree import tree_leaves
 
 import corrloss.heads
-from corrloss.heads.positives import PositivesError
+from corrloss.heads.head_positives import PositivesError
 from corrloss.heads.retinanet import AnchorCorrelationMixin
 
 LOSS = dict(type="CorrelationLoss", coefficient="pearson", weight=0.3)

@@ -4,8 +4,8 @@ from mmdet.models.losses import FocalLoss, GIoULoss
 from torch import nn
 
 from corrloss.heads.deferred import collect_predictions, deferred_losses
+from corrloss.heads.head_positives import PositivesError
 from corrloss.heads.observe import LossCall, observed_losses
-from corrloss.heads.positives import PositivesError
 
 
 class Head(nn.Module):

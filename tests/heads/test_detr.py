@@ -4,7 +4,7 @@ from mmengine.structures import InstanceData
 from slow_positives import Positive, assert_same_positives, iou, pearson_loss, probability
 from tiny_detectors import OBJECTS, SIZE, build, ground_truth, hooks, losses_of, model_config, watched
 
-from corrloss.heads.positives import PositivesError
+from corrloss.heads.head_positives import PositivesError
 from corrloss.loss import SCOPES
 
 IMAGES = (sum(OBJECTS, ()),) * 3  # many objects: Hungarian matching gives each of them one query

@@ -3,9 +3,9 @@ import torch
 from slow_positives import FULL_METAS, METAS, losses_by_feat, random_maps
 from tiny_detectors import OBJECTS, dense_head, hooks, watched
 
+from corrloss.heads.head_positives import PositivesError
 from corrloss.heads.mixin import PositivesCollector
 from corrloss.heads.observe import LossCall
-from corrloss.heads.positives import PositivesError
 
 ONE_STAGE = ["retinanet", "foveabox", "atss", "paa", "yolact"]
 

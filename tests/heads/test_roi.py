@@ -5,7 +5,7 @@ import torch
 from slow_positives import Positive, assert_same_positives, decoded, iou, pearson_loss, probability
 from tiny_detectors import OBJECTS, build, heads_with_loss, losses_of, model_config, watched
 
-from corrloss.heads.positives import PositivesError
+from corrloss.heads.head_positives import PositivesError
 from corrloss.loss import SCOPES
 
 IMAGES = (sum(OBJECTS, ()),) * 3  # many objects, each of which is a proposal too

@@ -8,7 +8,7 @@ from tiny_detectors import build, losses_of, model_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import corrloss.coefficients
-import corrloss.heads.positives
+import corrloss.heads.head_positives
 import corrloss.loss
 import corrloss.ranks
 
@@ -41,7 +41,7 @@ class Waits(TorchDispatchMode):
 
 def added_waits(detector, monkeypatch, **options):
     """What the losses with Correlation Loss wait for more often than those without, in one step."""
-    monkeypatch.setattr(corrloss.heads.positives, "on_host", lambda tensor: False)  # as on a GPU
+    monkeypatch.setattr(corrloss.heads.head_positives, "on_host", lambda tensor: False)  # as on a GPU
     for module in (corrloss.coefficients, corrloss.loss, corrloss.ranks):
         monkeypatch.setattr(module, "is_readable", lambda tensor: False)
     counts = []

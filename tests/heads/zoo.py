@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from tiny_detectors import OBJECTS, SIZE, batch, correlation_losses, head_configs
 
-from corrloss.heads.positives import PositivesError
+from corrloss.heads.head_positives import PositivesError
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 LOSS = dict(type="CorrelationLoss", coefficient="pearson", weight=0.3)

@@ -49,7 +49,12 @@ def test_the_loss_and_the_head_are_part_of_it():
     [
         ("loss.py", "self.weight * (1", "2 * self.weight * (1", {"with loss"}),
         ("coefficients.py", "import ", "import math as unused_name\nimport ", {"with loss"}),
-        ("heads/positives.py", "MIN_IOU = 1e-6", "MIN_IOU = 1e-5", {"baseline", "with loss", "retinanet"}),
+        (
+            "heads/head_positives.py",
+            "MIN_IOU = 1e-6",
+            "MIN_IOU = 1e-5",
+            {"baseline", "with loss", "retinanet"},
+        ),
         ("heads/atss.py", "=None, **kwargs)", "=1, **kwargs)", {"baseline", "with loss"}),
         ("heads/retinanet.py", "reshape(-1, 4)", "reshape(-1, 5)", {"retinanet"}),
         ("heads/paa.py", "square()", "abs()", set()),

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mmdet.structures.bbox import bbox_overlaps
 from slow_positives import iou, probability
 
-from corrloss.heads.positives import MIN_IOU, aligned_ious, locate, matched_scores, positive_index
+from corrloss.heads.head_positives import MIN_IOU, aligned_ious, locate, matched_scores, positive_index
 
 
 def boxes(seed, count=40):
