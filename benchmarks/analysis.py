@@ -28,7 +28,7 @@ from corrloss.analysis.correlation import load_positives, rho_cls, rho_img
 from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.matching import match
 from corrloss.analysis.metrics import metric_names
-from corrloss.analysis.replicates import Replicates, bootstrap_ap
+from corrloss.analysis.replicates import METRICS, Replicates, bootstrap_ap
 from corrloss.coco import load_detections, load_ground_truth
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import Matrix, Planned
@@ -226,7 +226,7 @@ def make_project(root: Path, records: int) -> tuple[Experiments, list[Run]]:
 
 
 def write_records(root: Path, runs: list[Run]) -> None:
-    rng, names = np.random.default_rng(0), metric_names(masks=True)
+    rng, names, n = np.random.default_rng(0), metric_names(masks=True), len(METRICS)
     environment = {"device": "cpu", "threads": 1, "versions": {"torch": "1", "mmdet": "2", "numpy": "3"}}
     common = {"train_seconds": 60.0, "identity": "0" * 12}
     common["environment"] = {"train": environment, "predict": environment}
@@ -235,9 +235,9 @@ def write_records(root: Path, runs: list[Run]) -> None:
         folder.path.mkdir(parents=True)
         metrics = dict(zip(names, (100 * rng.random(len(names))).tolist(), strict=True))
         folder.write_record({"run": run.name, "metrics": metrics, **common})
-        holding = np.full(6, 200)
+        holding = np.full(n, 200)
         replicates = Replicates(
-            np.full(6, 30.0), rng.normal(30, 1, (1000, 6)), 200, 0, "a", holding, "0" * 12
+            np.full(n, 30.0), rng.normal(30, 1, (1000, n)), 200, 0, "a", holding, "0" * 12
         )
         for kind in KINDS:
             replicates.save(folder.replicates(kind))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from corrloss.coco import load_detections, load_ground_truth
+
 
 def make_dataset(
     seed: int,
@@ -134,3 +136,23 @@ def write(path: Path, content: object) -> Path:
     """Write JSON and return the path."""
     path.write_text(json.dumps(content))
     return path
+
+
+def load(folder, dataset, entries, iou_type="bbox"):
+    """Write and load a data set and its detections."""
+    truth = load_ground_truth(write(folder / "annotations.json", dataset))
+    return truth, load_detections(write(folder / "detections.json", entries), truth, iou_type)
+
+
+def with_copies(dataset, entries, weights):
+    """Return a data set in which each image is as often as its weight says, copies side by side."""
+    images, annotations, detections = [], [], []
+    for image in dataset["images"]:
+        for copy in range(weights[image["id"]]):
+            number = 100 * image["id"] + copy
+            images.append(image | {"id": number, "file_name": f"{number}.png"})
+            for a in dataset["annotations"]:
+                if a["image_id"] == image["id"]:
+                    annotations.append(a | {"id": len(annotations) + 1, "image_id": number})
+            detections += [e | {"image_id": number} for e in entries if e["image_id"] == image["id"]]
+    return dataset | {"images": images, "annotations": annotations}, detections

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corrloss.analysis.matching import Matches
+from corrloss.analysis.matching import Matches, rank_in_group
 from corrloss.coco import DetectionsError, GroundTruth, positions
 from corrloss.files import read_arrays
 
@@ -22,6 +22,8 @@ COEFFICIENTS = ("spearman", "pearson", "kendall", "concordance")
 POSITIVE_IOU = 0.5
 #: Thresholds at which every run is measured as well, to show how the measures depend on them.
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+#: Positives of an annotation that count in the second definition of ρ_img, by falling score.
+TOP_PER_OBJECT = 10
 #: Positives are stored in float32, which may round 0.3 or an IoU of 1 a little past itself.
 ROUNDING = 1e-6
 
@@ -61,6 +63,7 @@ class Correlation:
         n_groups: how many groups the means are over.
         n_left_out: groups that have annotations, but fewer than two positives, or positives of one score or
             one IoU, where the coefficients are undefined.
+        n_positives: how many positives there are, in all groups.
     """
 
     spearman: float
@@ -69,6 +72,7 @@ class Correlation:
     concordance: float
     n_groups: int
     n_left_out: int
+    n_positives: int
 
 
 def load_positives(path: str | os.PathLike, ground_truth: GroundTruth) -> Positives:
@@ -102,6 +106,7 @@ def rho_img(
     ground_truth: GroundTruth,
     threshold: float = POSITIVE_IOU,
     kendall: bool = True,
+    top: int | None = None,
 ) -> Correlation:
     """Return the image-level correlation of the positives before post-processing.
 
@@ -110,19 +115,51 @@ def rho_img(
         ground_truth: the annotations; images with any but crowds are those that could have had positives.
         threshold: the IoU from which a detection is a positive.
         kendall: whether to compute Kendall's coefficient, the slow one.
+        top: positives of each annotation that count, those of highest score; all unless given. How many a
+            model has depends on the score from which it keeps detections, so a fixed number compares models
+            on the same footing.
 
     Raises:
         ValueError: the threshold is below what was stored.
     """
+    kept = _at_least(positives, threshold)
+    if top is not None:
+        kept = kept[_rank_in_annotation(positives, kept) < top]
+    groups = positions(positives.image_id[kept], ground_truth.image_ids)
+    n_possible = len(np.unique(ground_truth.image_id[~ground_truth.is_crowd]))
+    return correlate(positives.score[kept], positives.iou[kept], groups, n_possible, kendall)
+
+
+def rho_of_images(
+    positives: Positives, ground_truth: GroundTruth, threshold: float = POSITIVE_IOU
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `rho_img` is the mean of.
+
+    Returns:
+        Indices into `GroundTruth.image_ids` of the images that have a coefficient, and Spearman's of each,
+        -1 to 1.
+    """
+    kept = _at_least(positives, threshold)
+    groups = positions(positives.image_id[kept], ground_truth.image_ids)
+    return spearman_by_group(positives.score[kept], positives.iou[kept], groups)
+
+
+def _at_least(positives: Positives, threshold: float) -> np.ndarray:
+    """Return the indices of the positives of at least this IoU."""
     if threshold < positives.min_iou - ROUNDING:
         raise ValueError(
             f"threshold is {threshold}, but {positives.path} holds positives of IoU {positives.min_iou} or "
             "more; choose a threshold at or above it, or predict again with a lower one."
         )
-    kept = positives.iou >= threshold
-    groups = positions(positives.image_id[kept], ground_truth.image_ids)
-    n_possible = len(np.unique(ground_truth.image_id[~ground_truth.is_crowd]))
-    return correlate(positives.score[kept], positives.iou[kept], groups, n_possible, kendall)
+    return np.flatnonzero(positives.iou >= threshold)
+
+
+def _rank_in_annotation(positives: Positives, kept: np.ndarray) -> np.ndarray:
+    """Return 0, 1, 2, ... for the positives of each annotation by falling score; of equal scores by file."""
+    order = np.lexsort((-positives.score[kept], positives.annotation_id[kept]))
+    rank = np.empty(len(kept), dtype=int)
+    rank[order] = rank_in_group(positives.annotation_id[kept][order])
+    return rank
 
 
 def rho_cls(matches: Matches, ground_truth: GroundTruth, threshold: float = POSITIVE_IOU) -> Correlation:
@@ -202,16 +239,10 @@ def correlate(
         >>> correlate(scores, ious, np.zeros(4, int), n_possible=2).spearman
         80.0
     """
-    order = np.argsort(groups, kind="stable")
-    scores, ious = np.asarray(scores, dtype=np.float64)[order], np.asarray(ious, dtype=np.float64)[order]
-    _, groups, counts = np.unique(groups[order], return_inverse=True, return_counts=True)
-    defined = (counts >= 2) & _varies(scores, counts) & _varies(ious, counts)
-    kept = defined[groups]
-    scores, ious, counts = scores[kept], ious[kept], counts[defined]
-    groups = np.repeat(np.arange(len(counts)), counts)
-    ranks = _ranks(scores, groups), _ranks(ious, groups)
+    n_positives = len(scores)
+    _, scores, ious, groups, counts = _defined(scores, ious, groups)
     means = {
-        "spearman": _pearson(*ranks, groups, counts),
+        "spearman": _pearson(_ranks(scores, groups), _ranks(ious, groups), groups, counts),
         "pearson": _pearson(scores, ious, groups, counts),
         "kendall": _kendall(scores, ious, counts) if kendall else np.array([]),
         "concordance": _concordance(scores, ious, groups, counts),
@@ -219,7 +250,36 @@ def correlate(
     points = {
         name: 100 * float(values.mean()) if len(values) else float("nan") for name, values in means.items()
     }
-    return Correlation(**points, n_groups=len(counts), n_left_out=n_possible - len(counts))
+    return Correlation(
+        **points, n_groups=len(counts), n_left_out=n_possible - len(counts), n_positives=n_positives
+    )
+
+
+def spearman_by_group(
+    scores: np.ndarray, ious: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the groups that have a coefficient, int (g,), and Spearman's of each, float64 (g,), -1 to 1."""
+    labels, scores, ious, groups, counts = _defined(scores, ious, groups)
+    return labels, _pearson(_ranks(scores, groups), _ranks(ious, groups), groups, counts)
+
+
+def _defined(
+    scores: np.ndarray, ious: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Leave out undefined groups and sort by group.
+
+    Returns:
+        The labels of the groups that are left (g,), scores and IoUs (n,), groups as 0 to g - 1 (n,), and how
+        many entries each has (g,).
+    """
+    order = np.argsort(groups, kind="stable")
+    scores, ious = np.asarray(scores, dtype=np.float64)[order], np.asarray(ious, dtype=np.float64)[order]
+    labels, groups, counts = np.unique(groups[order], return_inverse=True, return_counts=True)
+    defined = (counts >= 2) & _varies(scores, counts) & _varies(ious, counts)
+    kept = defined[groups]
+    counts = counts[defined]
+    groups = np.repeat(np.arange(len(counts)), counts)
+    return labels[defined], scores[kept], ious[kept], groups, counts
 
 
 def _varies(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Is a difference of AP real? Intervals from a paired bootstrap over images and the spread between seeds."""
+"""Is a difference real? Intervals from a paired bootstrap over images and the spread between seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from corrloss.analysis.replicates import Replicates, ReplicatesError
-from corrloss.analysis.weighted_ap import METRICS
+from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError
 
 #: Images that must hold annotations of a size for an interval of its AP. With fewer, resamples may agree
 #: exactly and give an interval of width 0.
@@ -20,7 +19,7 @@ SMALLEST_P = 1e-12
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of AP with its uncertainty, in points (0-100); NaN where a value is undefined.
+    """A difference with its uncertainty, in points; NaN where a value is undefined.
 
     Attributes:
         delta: Mean over seeds of the difference on the data.

@@ -116,7 +116,7 @@ def match(
     category = positions(detections.category_id, ground_truth.category_ids)
     group = image * n_categories + category
     order = np.lexsort((-detections.score, group))
-    order = order[_rank_in_group(group[order]) < max_detections]
+    order = order[rank_in_group(group[order]) < max_detections]
     pairs = _candidate_pairs(ground_truth, detections, order, group[order], thresholds.min())
     area = _areas(detections)[order]
     outside = np.stack([_outside(area, AREAS[name]) for name in areas])
@@ -200,7 +200,7 @@ def _outside(area: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return (area < limits[0]) | (area > limits[1])
 
 
-def _rank_in_group(sorted_group: np.ndarray) -> np.ndarray:
+def rank_in_group(sorted_group: np.ndarray) -> np.ndarray:
     """Return 0, 1, 2, ... within each run of equal values."""
     index = np.arange(len(sorted_group))
     is_first = np.ones(len(sorted_group), dtype=bool)
@@ -265,7 +265,7 @@ def _greedy(
         return chosen
     lowest = np.minimum(thresholds, 1 - 1e-10)[:, None]
     rows, place = np.unique(pairs.row, return_inverse=True)
-    turn = _rank_in_group(group[rows])
+    turn = rank_in_group(group[rows])
     # COCO matches the first free annotation in this order.
     preference = np.lexsort(
         (-pairs.annotation, -pairs.iou, ignored[pairs.annotation], pairs.row, turn[place])

@@ -12,17 +12,26 @@ from corrloss.analysis.ap import (
     with_many_detections,
 )
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
-from corrloss.analysis.correlation import POSITIVE_IOU, SWEEP, Correlation, rho_cls, rho_img, sweep
+from corrloss.analysis.correlation import (
+    POSITIVE_IOU,
+    SWEEP,
+    TOP_PER_OBJECT,
+    Correlation,
+    rho_cls,
+    rho_img,
+    sweep,
+)
 from corrloss.analysis.matching import match
 from corrloss.analysis.stored_run import StoredRun
 from corrloss.analysis.tide import OLRP, TIDE, optimal_lrp, tide_errors
 
 RHO = ("rho_cls", "rho_img")
+RHO_TOP, TOP_SUFFIXES = f"rho_img_top{TOP_PER_OBJECT}", ("", "_left_out", "_positives")
 
 
 def metric_names(masks: bool) -> list[str]:
     """Return the keys of `run_metrics` for a run with all files, with or without masks."""
-    correlation = list(_flat("", Correlation(*[0.0] * 4, 0, 0)))
+    correlation = list(_flat("", Correlation(*[0.0] * 4, 0, 0, 0)))
     swept = [f"{suffix}_at_{threshold}" for threshold in SWEEP for suffix in ("", "_left_out")]
     points = [*METRICS, *(f"{name}_{MANY_DETECTIONS}" for name in OF_MANY_DETECTIONS)]
     return [
@@ -30,6 +39,7 @@ def metric_names(masks: bool) -> list[str]:
         *(f"mask_{name}" for name in points if masks),
         *OLRP,
         *(f"{name}{suffix}" for name in RHO for suffix in (*correlation, *swept)),
+        *(f"{RHO_TOP}{suffix}" for suffix in TOP_SUFFIXES),
         *(f"tide_{name}" for name in TIDE),
         *(f"bound_{level}_{order}_AP" for level in ("cls", "img") for order in ORDERS),
     ]
@@ -56,6 +66,9 @@ def run_metrics(
         metrics |= {f"{prefix}{name}": value for name, value in points.items()}
     if run.positives is not None:
         metrics |= _flat("rho_img", rho_img(run.positives, run.ground_truth, threshold))
+        top = rho_img(run.positives, run.ground_truth, threshold, kendall=False, top=TOP_PER_OBJECT)
+        flat = _flat(RHO_TOP, top)
+        metrics |= {RHO_TOP + suffix: flat[RHO_TOP + suffix] for suffix in TOP_SUFFIXES}
     metrics |= _of_matches(run, backend, threshold)
     metrics |= {f"tide_{name}": gain for name, gain in tide_errors(run.ground_truth, run.boxes).items()}
     for order, boxes in run.bounds.items():
@@ -82,5 +95,6 @@ def _of_matches(run: StoredRun, backend: Backend, threshold: float) -> dict[str,
 
 def _flat(name: str, correlation: Correlation) -> dict[str, float | int]:
     values = asdict(correlation)
-    counts = {f"{name}_used": values.pop("n_groups"), f"{name}_left_out": values.pop("n_left_out")}
+    names = {"n_groups": "used", "n_left_out": "left_out", "n_positives": "positives"}
+    counts = {f"{name}_{short}": values.pop(key) for key, short in names.items()}
     return {name: values.pop("spearman")} | {f"{name}_{key}": v for key, v in values.items()} | counts

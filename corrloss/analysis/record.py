@@ -76,7 +76,8 @@ def write_replicates(folder: RunFolder, identity: str, stored: StoredRun) -> Non
         if failed:
             replicates = unknown_replicates(stored.ground_truth)
         else:
-            replicates = bootstrap_ap(stored.ground_truth, detections)
+            positives = stored.positives if detections is stored.boxes else None
+            replicates = bootstrap_ap(stored.ground_truth, detections, positives=positives)
         path = folder.replicates(detections.iou_type)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             replace(replicates, identity=identity).save(file)

@@ -1,4 +1,4 @@
-"""AP of a run on bootstrap resamples of the images, stored once per run so that any two runs can be paired.
+"""Figures of a run on bootstrap resamples of the images, stored so that any two runs can be paired.
 
 Every run is resampled alike, so the difference of two runs on a resample is a subtraction; whatever makes an
 image hard for both cancels. A drawn image keeps its multiplicity: counting it once, as some tools do, makes
@@ -12,12 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from corrloss.analysis.correlation import Positives
 from corrloss.analysis.matching import AREAS, ignored_annotations, match
-from corrloss.analysis.weighted_ap import METRICS, weighted_ap
+from corrloss.analysis.weighted_ap import METRICS as OF_WEIGHTED_AP
+from corrloss.analysis.weighted_ap import weighted_ap
+from corrloss.analysis.weighted_correlation import weighted_rho_cls, weighted_rho_img
 from corrloss.coco import Detections, GroundTruth
 from corrloss.errors import CorrLossError
 from corrloss.files import read_arrays
 
+#: The figures that are resampled.
+METRICS = (*OF_WEIGHTED_AP, "rho_cls", "rho_img")
 #: Number of resamples, B.
 N_REPLICATES = 1000
 
@@ -28,16 +33,16 @@ class ReplicatesError(CorrLossError):
 
 @dataclass(frozen=True)
 class Replicates:
-    """AP of one run on the data and on B resamples of its images.
+    """Figures of one run on the data and on B resamples of its images.
 
     Attributes:
-        estimate: float64 (6,), `METRICS` on the data itself, in points (0-100); NaN where COCO gives -1.
-        values: float64 (B, 6), the same on each resample.
+        estimate: float64 (9,), `METRICS` on the data itself, in points; NaN where the data do not define one.
+        values: float64 (B, 9), the same on each resample.
         n_images: Number of images in the data.
         seed: Seed of the resamples.
         images: Hash of the images and their annotations, from `hash_images`. Runs are comparable where it,
             the seed and the number of replicates agree.
-        n_holding: int64 (6,), number of images that hold annotations which the figure counts.
+        n_holding: int64 (9,), number of images that hold annotations which the figure counts.
         identity: Identity of the run's evaluation.
     """
 
@@ -65,6 +70,8 @@ class Replicates:
             file = read_arrays(path)
             numbers = int(file["n_images"]), int(file["seed"])
             data = str(file["images"]), file["n_holding"]
+            if file["values"].shape[1:] != (len(METRICS),):
+                raise ValueError(f"{file['values'].shape} values, not {len(METRICS)} figures a resample")
             return cls(file["estimate"], file["values"], *numbers, *data, str(file["identity"]))
         except (KeyError, TypeError, ValueError) as problem:
             raise ReplicatesError(
@@ -94,12 +101,12 @@ def hash_images(ground_truth: GroundTruth) -> str:
 
 
 def count_holding(ground_truth: GroundTruth) -> np.ndarray:
-    """Return how many images hold annotations that each of `METRICS` counts, int64 (6,)."""
+    """Return how many images hold annotations that each of `METRICS` counts, int64 (9,)."""
     counts = {
         name: len(np.unique(ground_truth.image_id[~ignored_annotations(ground_truth, name)]))
         for name in AREAS
     }
-    return np.array([counts[name.partition("_")[2] or "all"] for name in METRICS])
+    return np.array([counts[name[-1] if name.startswith("AP_") else "all"] for name in METRICS])
 
 
 def unknown_replicates(ground_truth: GroundTruth) -> Replicates:
@@ -118,8 +125,9 @@ def bootstrap_ap(
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
     workers: int = 1,
+    positives: Positives | None = None,
 ) -> Replicates:
-    """Return a run's AP on the data and on resamples, which depend on the number of images and `seed` alone.
+    """Return a run's figures on the data and on resamples, which depend on the number of images and `seed`.
 
     Args:
         ground_truth: Annotations of the test images.
@@ -127,14 +135,19 @@ def bootstrap_ap(
         n_replicates: Number of resamples, B.
         seed: Seed of the resamples; the same for all runs that are to be compared.
         workers: Number of threads.
+        positives: Positives before post-processing; without them ρ_img is NaN.
     """
     n_images = len(ground_truth.image_ids)
     weights = np.concatenate([np.ones((1, n_images), dtype=np.int32), resample(n_images, n_replicates, seed)])
-    values = weighted_ap(match(ground_truth, detections), ground_truth, weights, workers)
+    matches, by_image = match(ground_truth, detections), np.full(len(weights), np.nan)
+    if positives is not None:
+        by_image = weighted_rho_img(positives, ground_truth, weights)
+    ap = weighted_ap(matches, ground_truth, weights, workers)
+    values = np.column_stack([ap, weighted_rho_cls(matches, weights), by_image])
     return _replicates(values, ground_truth, seed)
 
 
 def _replicates(values: np.ndarray, ground_truth: GroundTruth, seed: int) -> Replicates:
-    """Return replicates from float64 (1 + B, 6): AP on the data, then on the resamples."""
+    """Return replicates from float64 (1 + B, 9): figures on the data, then on the resamples."""
     n_images, images = len(ground_truth.image_ids), hash_images(ground_truth)
     return Replicates(values[0], values[1:], n_images, seed, images, count_holding(ground_truth))

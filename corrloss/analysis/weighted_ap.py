@@ -1,4 +1,4 @@
-"""AP on resamples of the images: a replicate is a vector of image weights, and matching is done once.
+"""AP and oLRP on resamples of the images: a replicate is a vector of image weights; matching is done once.
 
 An image that is drawn k times counts k times: its annotations have weight k in recall, its detections weight
 k in precision. Matching does not depend on the draw. Precision changes only at true positives, where it is
@@ -17,8 +17,8 @@ from corrloss.analysis.ap import METRICS as COCO_METRICS
 from corrloss.analysis.matching import AREAS, THRESHOLDS, Matches
 from corrloss.coco import GroundTruth, positions
 
-#: The figures that are resampled: the first six of COCO's twelve, AP to AP_L.
-METRICS = COCO_METRICS[:6]
+#: The figures that are resampled: the first six of COCO's twelve, AP to AP_L, and oLRP.
+METRICS = (*COCO_METRICS[:6], "oLRP")
 #: COCO's recall points in the same floating-point representation; 0.57 is slightly above 57 / 100.
 RECALLS = np.linspace(0, 1, 101)
 #: Replicates evaluated at once: enough to amortise NumPy's call overhead, few enough to stay in cache.
@@ -28,9 +28,10 @@ CHUNK = 100
 def weighted_ap(
     matches: Matches, ground_truth: GroundTruth, weights: np.ndarray, workers: int = 1
 ) -> np.ndarray:
-    """Return AP where each image counts as often as its weight says.
+    """Return AP and oLRP where each image counts as often as its weight says.
 
-    The result equals COCO's AP on a data set that contains image i w_i times, the copies in sequence.
+    The result equals COCO's AP, and `optimal_lrp`, on a data set that contains image i w_i times, the copies
+    in sequence.
 
     Args:
         matches: For all of COCO's thresholds and size ranges.
@@ -39,7 +40,7 @@ def weighted_ap(
         workers: Number of threads.
 
     Returns:
-        float64 (B, 6), `METRICS` in points (0-100); NaN where no annotation of that size has a weight.
+        float64 (B, 7), `METRICS` in points (0-100); NaN where no annotation of that size has a weight.
 
     Raises:
         ValueError: `matches` lacks a threshold or size range, or `weights` has another number of images.
@@ -69,6 +70,7 @@ class _Curve:
     correction_column: np.ndarray  # columns of the weight table
     correction_sign: np.ndarray  # 1: counts although outside; -1: ignored although inside
     n_corrections: np.ndarray  # (e,) number of corrections up to each true positive
+    error: np.ndarray  # (e,) localisation error (1 − IoU) / (1 − τ), with τ the threshold
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,14 @@ def _category(
     end = ever_true[-1] + 1 if len(ever_true) else 0
     row, column, true = row[:end], column[:end], true[:, :, :end]
     ignored, inside = matches.ignored[:, :, row], ~matches.outside[:, row]
+    thresholds = matches.thresholds[:, None]
+    iou = np.append(matches.pairs.iou, 1.0)[matches.pair[:, :, row]]  # 1 where there is no match
+    error = (1 - iou) / (1 - thresholds)
     sizes = []
     for area, annotation_column in enumerate(annotations):
         n_inside = np.cumsum(inside[area])
         curves = [
-            _curve(true[area, t], ignored[area, t], inside[area], n_inside, column)
+            _curve(true[area, t], ignored[area, t], inside[area], n_inside, column, error[area, t])
             for t in range(len(matches.thresholds))
         ]
         sizes.append(_Size(annotation_column, np.flatnonzero(inside[area]), curves))
@@ -122,7 +127,12 @@ def _category(
 
 
 def _curve(
-    true: np.ndarray, ignored: np.ndarray, inside: np.ndarray, n_inside: np.ndarray, column: np.ndarray
+    true: np.ndarray,
+    ignored: np.ndarray,
+    inside: np.ndarray,
+    n_inside: np.ndarray,
+    column: np.ndarray,
+    error: np.ndarray,
 ) -> _Curve:
     rank = np.flatnonzero(true)
     counted = true | (inside & ~ignored)
@@ -134,6 +144,7 @@ def _curve(
         correction_column=column[corrected],
         correction_sign=sign[corrected],
         n_corrections=np.searchsorted(corrected, rank, side="right"),
+        error=error[rank],
     )
 
 
@@ -173,35 +184,59 @@ def _weight_table(weights: np.ndarray, tied_images: np.ndarray, copies: int) -> 
 def _evaluate(
     categories: list[_Category], tied_images: np.ndarray, copies: int, weights: np.ndarray
 ) -> np.ndarray:
-    """Return `METRICS` of one chunk of replicates, float64 (b, 6)."""
+    """Return `METRICS` of one chunk of replicates, float64 (b, 7)."""
     weights = _weight_table(weights, tied_images, copies)
     n_replicates = weights.shape[1]
     total = np.zeros((len(AREAS), len(THRESHOLDS), n_replicates))
     n_categories = np.zeros((len(AREAS), 1, n_replicates))
+    lrp = np.zeros(n_replicates)
     for category in categories:
         weight = weights.take(category.column, axis=0)
         for area, size in enumerate(category.sizes):
             n_annotations = weights.take(size.annotation_column, axis=0).sum(axis=0)
             n_categories[area, 0] += n_annotations > 0
             if len(size.curves[0].column) == 0:  # no true positive at the lowest threshold or above
+                lrp += (area == 0) & (n_annotations > 0)
                 continue
             counted = _running(weight.take(size.inside, axis=0))
             points = _recall_points(n_annotations)
             for t, curve in enumerate(size.curves):
-                total[area, t] += _curve_ap(curve, weights, counted, points)
+                n_true, n_all = _counts(curve, weights, counted)
+                if (area, t) == (0, 0):
+                    lrp += _optimal_lrp(curve, weights, n_true, n_all, n_annotations)
+                total[area, t] += _curve_ap(n_true, n_all, points)
     with np.errstate(invalid="ignore"):
         ap = np.where(n_categories > 0, 100 * total / n_categories, np.nan)
-    return np.stack([ap[0].mean(axis=0), ap[0, 0], ap[0, 5], *ap[1:].mean(axis=1)], axis=1)
+        lrp = np.where(n_categories[0, 0] > 0, 100 * lrp / n_categories[0, 0], np.nan)
+    return np.stack([ap[0].mean(axis=0), ap[0, 0], ap[0, 5], *ap[1:].mean(axis=1), lrp], axis=1)
 
 
-def _curve_ap(curve: _Curve, weights: np.ndarray, counted: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the 101-point AP of one curve in each replicate, float64 (b,)."""
+def _counts(curve: _Curve, weights: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true positives, and all detections that count, down to each true positive, int32 (e, b)."""
     n_true = weights.take(curve.column, axis=0)
     np.add.accumulate(n_true, axis=0, out=n_true)
     n_all = counted.take(curve.n_inside, axis=0)
     if len(curve.correction_column):
         corrections = weights.take(curve.correction_column, axis=0) * curve.correction_sign[:, None]
         n_all += _running(corrections).take(curve.n_corrections, axis=0)
+    return n_true, n_all
+
+
+def _optimal_lrp(
+    curve: _Curve, weights: np.ndarray, n_true: np.ndarray, n_all: np.ndarray, n_annotations: np.ndarray
+) -> np.ndarray:
+    """Return the least LRP over cuts in each replicate, 0 to 1, float64 (b,); 0 without annotations.
+
+    A false positive raises LRP, so the least is found at a true positive.
+    """
+    error = np.cumsum(weights.take(curve.column, axis=0) * curve.error[:, None], axis=0)
+    n_kept = n_all + (n_annotations - n_true)
+    lrp = (error + (n_kept - n_true)) / np.maximum(n_kept, 1)
+    return np.where(n_annotations > 0, lrp.min(axis=0), 0.0)
+
+
+def _curve_ap(n_true: np.ndarray, n_all: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the 101-point AP of one curve in each replicate, float64 (b,)."""
     precision = n_true / np.maximum(n_all, 1, out=n_all)
     # Non-negative floats sort like the integers of their bits, whose running maximum is twice as fast.
     best_from_here = np.maximum.accumulate(precision.view(np.int64)[::-1], axis=0)[::-1].view(np.float64)

@@ -77,9 +77,10 @@ def load_table(experiments: Experiments, name: str, scale: str, needed: str = ""
         )
     notes: dict[Run, str] = {}
     for row in content["rows"]:
+        seeds = content.get("seeds", {}) | row.get("seeds", {})
         for variant in row["variants"]:
             if scale in variant.get("scales", row.get("scales", content.get("scales", [scale]))):
-                for seed in content.get("seeds", {}).get(scale, [0]):
+                for seed in seeds.get(scale, [0]):
                     run = make_run(scale, datasets[content["data"]], row["detector"], variant, seed)
                     notes[run] = variant.get("note", "")
     if needed and (kind != needed or not notes):

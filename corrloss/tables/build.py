@@ -18,7 +18,9 @@ from corrloss.tables.records import FAILED
 from corrloss.tables.reference import Cells, by_cell, published
 
 # Metrics of files that not every run leaves: their columns may be absent from runs.csv.
-OPTIONAL = ("mask_", "rho_img", "bound_img_")
+OPTIONAL = ("mask_", "rho_", "bound_img_")
+# Metrics besides the last headline whose difference to the baseline is shown with its interval.
+WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP")
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
 # What a 95% interval is over: with one seed it is no statement about the method.
 ONE_PAIR = "images, this pair only"
@@ -47,7 +49,8 @@ def build_table(
         seed). Of the last headline: the 95% interval of that delta ``ci_low, ci_high``, its standard errors
         ``se_images`` and, from two seeds on, ``se_seeds``, ``p_value`` and ``p_holm`` (adjusted for all rows
         of the table), what the interval is over, ``interval_over`` (`ONE_PAIR` or
-        `SEVERAL_PAIRS`), ``n_images`` and ``n_seeds``; the published ``paper_AP, paper_delta,
+        `SEVERAL_PAIRS`), ``n_images`` and ``n_seeds``. Of the other metrics in `WITH_INTERVAL`:
+        ``delta_<metric>, ci_low_<metric>, ci_high_<metric>``. Then the published ``paper_AP, paper_delta,
         paper_source`` (empty where unknown); ``difference`` and ``verdict`` of the comparison with them,
         which figure is ``compared`` (``delta_AP`` or ``AP``), and ``tolerance_low, tolerance_high``, between
         which the published figure would agree. Then, where any row has an entry: ``incomplete`` (runs that
@@ -110,10 +113,14 @@ def _row(
     present = [seed for seed in seeds if seed.name in ended]
     pairs = [seed for seed in present if seed.baseline.name in ended]
     metrics = {name: _mean_of(measured, name, present) for name in table.metrics}
-    deltas = {f"delta_{name}": _mean_delta(measured, name, pairs) for name in table.headlines}
     headline = table.headlines[-1]
     compared = [seed for seed in pairs if not seed.is_baseline]
     gain = interval(compared, headline) if compared else None
+    others = {}
+    for name in (name for name in table.metrics if name in WITH_INTERVAL and name != headline):
+        known = interval(compared, name) if compared else None
+        others[f"delta_{name}"] = _mean_delta(measured, name, pairs)
+        others |= {f"{end}_{name}": getattr(known, end, None) for end in ("ci_low", "ci_high")}
     paper, marks = _published(table, run, cells)
     verdict = Verdict("")
     if not failed:
@@ -126,9 +133,10 @@ def _row(
         "weight": run.weight,
         **dict(run.options),
         **metrics,
-        **deltas,
+        f"delta_{headline}": _mean_delta(measured, headline, pairs),
         **_uncertainty(gain),
         "n_seeds": len(present),
+        **others,
         **paper,
         "difference": verdict.difference,
         "compared": verdict.compared or "",

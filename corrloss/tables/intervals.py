@@ -1,4 +1,4 @@
-"""The uncertainty of a table's deltas, from the bootstrap replicates that each run keeps."""
+"""The uncertainty of a table's differences, from the bootstrap replicates that each run keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Intervals = Callable[[list[Run], str], Interval | None]
 
 
 def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
-    """Return a function from the runs of one variant and a headline metric to the interval of their delta.
+    """Return a function from the runs of one variant and a metric to the interval of its difference.
 
     The runs are compared with their baselines seed by seed, on the same resamples of the images.
 
@@ -49,12 +49,15 @@ def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
             )
         return replicates
 
-    def interval(runs: list[Run], metric: str) -> Interval | None:
-        kind = "segm" if metric.startswith("mask_") else "bbox"
+    @cache
+    def differences(runs: tuple[Run, ...], kind: str) -> dict[str, Interval]:
         pairs = [(run.baseline, run) for run in runs]
         if not pairs or not all(r.folder(results).replicates(kind).exists() for pair in pairs for r in pair):
-            return None
-        baselines, others = ([load(run, kind) for run in side] for side in zip(*pairs, strict=True))
-        return paired_difference(baselines, others)[metric.removeprefix("mask_")]
+            return {}
+        return paired_difference(*([load(run, kind) for run in side] for side in zip(*pairs, strict=True)))
+
+    def interval(runs: list[Run], metric: str) -> Interval | None:
+        kind = "segm" if metric.startswith("mask_") else "bbox"
+        return differences(tuple(runs), kind).get(metric.removeprefix("mask_"))
 
     return interval

@@ -22,7 +22,7 @@ DIGITS = {
     "se_images": ".2f", "se_seeds": ".2f",
 }  # fmt: skip
 P_VALUES = ("p_value", "p_holm")
-COUNTS = "_left_out"  # in the name of a metric that is a count
+COUNTS = ("_left_out", "_positives")  # in the name of a metric that is a count
 COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are no metric
 FAILED = "failed"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "[": "&#91;", "\\": "&#92;", "|": "\\|"})
@@ -86,9 +86,13 @@ def for_people(frame: pd.DataFrame) -> pd.DataFrame:
     for kind in sorted({*over} - {""}, reverse=True):
         interval = _interval(text, "ci_low", "ci_high").where(over == kind, "")
         text.insert(text.columns.get_loc("ci_low"), f"95% over {kind}", interval)
+    for name in [name.removeprefix("ci_low_") for name in text if name.startswith("ci_low_")]:
+        cells = _interval(text, f"ci_low_{name}", f"ci_high_{name}")
+        text.insert(text.columns.get_loc(f"ci_low_{name}"), f"95% of delta_{name}", cells)
     if "tolerance_low" in text:
         text["would agree"] = _interval(text, "tolerance_low", "tolerance_high")
-    left_out = {"ci_low", "ci_high", "interval_over", "tolerance_low", "tolerance_high", *REMARKS}
+    left_out = {"interval_over", "tolerance_low", "tolerance_high", *REMARKS}
+    left_out |= {name for name in text if name.startswith(("ci_low", "ci_high"))}
     if "n_seeds" in frame and frame["n_seeds"].max() < 2:
         left_out |= {*ONE_SEED}
     if "verdict" in text and text["verdict"].isin(["", *WITHOUT]).all():
@@ -109,7 +113,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     failed = _all_failed(frame)
     for name in shown.select_dtypes("number").columns:
         signed = name.startswith(("delta", "paper_delta", "ci_", "difference"))
-        form = ("+" if signed else "") + DIGITS.get(name, "g" if COUNTS in name else ".1f")
+        form = ("+" if signed else "") + DIGITS.get(name, ".0f" if name.endswith(COUNTS) else ".1f")
         cells = [_cell(value, form, name in P_VALUES) for value in shown[name]]
         is_metric = name not in DIGITS and not name.startswith(COMPARED)
         shown[name] = [FAILED if is_metric and f else cell for f, cell in zip(failed, cells, strict=True)]

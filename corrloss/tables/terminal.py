@@ -19,6 +19,7 @@ from corrloss.tables.render import for_people
 WIDTH = 100  # characters
 VARIANT = ("detector", "coefficient", "weight")
 INTERVAL = "95% over"  # first words of the heading of an interval
+OTHER_INTERVAL = "95% of"  # the same of a metric that is not the headline
 # Long, or the same in most rows: they are in the files.
 LEFT_OUT = (
     "se_images", "se_seeds", "p_value", "p_holm", "n_images", "paper_source", "difference", "compared",
@@ -42,7 +43,7 @@ def to_text(frame: pd.DataFrame, plan: Table, width: int = WIDTH) -> str:
     shown = pd.DataFrame({"detector": detector, "loss": [_loss(row) for _, row in cells.iterrows()]})
     hidden = {*VARIANT, *OPTION_NAMES, *LEFT_OUT} | ({"n_seeds"} if frame["n_seeds"].max() < 2 else set())
     for name in cells:
-        if name not in hidden:
+        if name not in hidden and not name.startswith(OTHER_INTERVAL):
             shown[_heading(name)] = cells[name]
     texts = [plan.title, *(fill(text, width) for text in (plan.question,) if text)]
     return "\n".join([*texts, _fitted(shown, width), *(fill(note, width) for note in table_notes(frame))])

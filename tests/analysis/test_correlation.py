@@ -98,6 +98,24 @@ def test_rho_img_is_the_mean_spearman_over_images(tmp_path, run):
         assert (result.n_groups, result.n_left_out) == (len(values), with_objects - len(values))
 
 
+def test_the_ten_best_scored_positives_of_each_object_are_a_second_definition(tmp_path, run):
+    truth = run[0]
+    positives = load_positives(positives_of(tmp_path, truth), truth)
+    values, n_positives = [], 0
+    for image in truth.image_ids:
+        scores, ious = [], []
+        for annotation in truth.annotation_id[truth.image_id == image]:
+            own = np.flatnonzero((positives.annotation_id == annotation) & (positives.iou >= 0.3))
+            best = own[np.argsort(-positives.score[own], kind="stable")][:3]
+            scores, ious = [*scores, *positives.score[best]], [*ious, *positives.iou[best]]
+        n_positives += len(scores)
+        if len(scores) > 1:
+            values.append(stats.spearmanr(scores, ious).statistic)
+    result = rho_img(positives, truth, 0.3, top=3)
+    assert result.spearman == pytest.approx(100 * np.mean(values), abs=1e-9)
+    assert result.n_positives == n_positives < rho_img(positives, truth, 0.3).n_positives
+
+
 def test_rho_img_refuses_a_threshold_below_what_is_stored(tmp_path, run):
     positives = load_positives(positives_of(tmp_path, run[0]), run[0])
     with pytest.raises(ValueError, match="at or above"):

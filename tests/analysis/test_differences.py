@@ -9,15 +9,16 @@ from synthetic_coco import make_dataset, make_detections, write
 
 from corrloss.analysis.differences import half_width, holm, paired_difference
 from corrloss.analysis.matching import match
-from corrloss.analysis.replicates import Replicates, ReplicatesError
+from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError
 from corrloss.analysis.weighted_ap import weighted_ap
 from corrloss.coco import load_detections, load_ground_truth
 
 
 def run_of(estimate, values, n_images=50, seed=0, images="a", n_holding=50):
-    """Return replicates whose six metrics are one."""
-    values = np.repeat(np.asarray(values)[:, None], 6, axis=1)
-    return Replicates(np.full(6, estimate), values, n_images, seed, images, np.full(6, n_holding))
+    """Return replicates whose metrics are all one."""
+    n = len(METRICS)
+    values = np.repeat(np.asarray(values)[:, None], n, axis=1)
+    return Replicates(np.full(n, estimate), values, n_images, seed, images, np.full(n, n_holding))
 
 
 def test_a_run_against_itself_has_no_difference():
@@ -153,7 +154,8 @@ def population(tmp_path_factory):
 
 
 def sampled(values):
-    return Replicates(values[0], values[1:], SAMPLE, 0, "sample", np.full(6, SAMPLE))
+    values = np.pad(values, [(0, 0), (0, len(METRICS) - values.shape[1])])  # ρ is not simulated
+    return Replicates(values[0], values[1:], SAMPLE, 0, "sample", np.full(len(METRICS), SAMPLE))
 
 
 def simulate(population, n_samples, n_replicates=50, multiplicities=True, seed=0):

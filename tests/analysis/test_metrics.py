@@ -46,7 +46,8 @@ def run(tmp_path):
 def test_a_whole_run_has_every_figure(run):
     metrics = measured(run)
     groups = ("AP", "mask_AP", "oLRP", "oLRP_Loc", "tide_Cls", "rho_img", "rho_cls", "rho_img_kendall",
-              "rho_cls_left_out", "bound_img_best_AP", "bound_cls_worst_AP")  # fmt: skip
+              "rho_cls_left_out", "rho_img_top10", "rho_img_top10_positives",
+              "rho_cls_positives", "bound_img_best_AP", "bound_cls_worst_AP")  # fmt: skip
     assert set(groups) <= metrics.keys()
     assert metrics["bound_cls_worst_AP"] < metrics["AP"] < metrics["bound_cls_best_AP"]
     assert metrics["rho_img_used"] + metrics["rho_img_left_out"] <= 40

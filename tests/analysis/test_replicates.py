@@ -1,21 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from synthetic_coco import make_dataset, make_detections, write
+from synthetic_coco import load, make_dataset, make_detections
 
 from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.replicates import (
+    METRICS,
     Replicates,
     ReplicatesError,
     bootstrap_ap,
     count_holding,
     hash_images,
 )
-from corrloss.coco import load_detections, load_ground_truth
-
-
-def load(folder, dataset, entries, iou_type="bbox"):
-    truth = load_ground_truth(write(folder / "annotations.json", dataset))
-    return truth, load_detections(write(folder / "detections.json", entries), truth, iou_type)
 
 
 def test_a_size_without_annotations_is_nan(tmp_path):
@@ -24,15 +21,16 @@ def test_a_size_without_annotations_is_nan(tmp_path):
     run = bootstrap_ap(*load(tmp_path, dataset, make_detections(1, dataset)), n_replicates=5)
     assert np.isnan(run.estimate[3])
     assert np.isnan(run.values[:, 3]).all()
-    assert np.isfinite(np.delete(run.values, 3, axis=1)).all()
+    assert np.isnan(run.values[:, METRICS.index("rho_img")]).all()  # no positives were given
+    assert np.isfinite(np.delete(run.values, [3, METRICS.index("rho_img")], axis=1)).all()
     interval = paired_difference([run], [run])["AP_S"]
     assert np.isnan([interval.delta, interval.ci_low, interval.p_value, interval.se_images]).all()
 
 
 def test_a_run_that_detects_nothing_has_zeros(tmp_path):
     run = bootstrap_ap(*load(tmp_path, make_dataset(0), []), n_replicates=5)
-    np.testing.assert_array_equal(run.values, 0)
-    np.testing.assert_array_equal(run.estimate, 0)
+    for figures in (*run.values, run.estimate):
+        np.testing.assert_array_equal(figures, [0] * 6 + [100, np.nan, np.nan])
 
 
 def test_replicates_survive_the_file_and_a_broken_file_is_named(tmp_path):
@@ -43,6 +41,9 @@ def test_replicates_survive_the_file_and_a_broken_file_is_named(tmp_path):
     np.testing.assert_array_equal(again.values, run.values)
     assert (again.n_images, again.seed, again.images) == (8, 3, hash_images(truth))
     assert again.n_holding.tolist() == run.n_holding.tolist()
+    replace(run, values=run.values[:, :6]).save(tmp_path / "bootstrap.npz")  # of an older version
+    with pytest.raises(ReplicatesError, match=r"9 figures a resample.*Evaluate the run again"):
+        Replicates.load(tmp_path / "bootstrap.npz")
     (tmp_path / "bootstrap.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(ReplicatesError, match=r"bootstrap\.npz: expected bootstrap replicates"):
         Replicates.load(tmp_path / "bootstrap.npz")
@@ -61,6 +62,6 @@ def test_images_that_hold_annotations_of_each_size_are_counted(tmp_path):
     dataset = make_dataset(0, crowd=0.3)
     truth, _ = load(tmp_path, dataset, [])
     counted = [a for a in dataset["annotations"] if not a["iscrowd"]]
-    limits = [(0, 1e10)] * 3 + [(0, 32**2), (32**2, 96**2), (96**2, 1e10)]
+    limits = [(0, 1e10)] * 3 + [(0, 32**2), (32**2, 96**2), (96**2, 1e10)] + [(0, 1e10)] * 3
     expected = [len({a["image_id"] for a in counted if low <= a["area"] <= high}) for low, high in limits]
     assert count_holding(truth).tolist() == expected and len(set(expected)) > 2

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 import yaml
 from toy_project import ROOT, TABLE
@@ -87,6 +89,21 @@ def test_a_table_lists_variants_in_its_order_and_seeds_innermost(toys):
     assert table.runs == (of(0.0, 3, "none"), of(0.0, 1, "none"), of(0.2, 3), of(0.2, 1))
     assert (table.name, table.title, table.data) == ("toys", "Toys", "coco")
     assert (table.metrics, table.headlines, table.main) == (("AP", "AP50"), ("AP",), True)
+
+
+def test_seeds_of_a_row_replace_those_of_the_table(toys):
+    def change(content):
+        content["seeds"] = {"mini": [0]}
+        content["rows"][0]["seeds"] = {"mini": [0, 1, 2]}
+
+    runs = [*(of(0.0, seed, "none") for seed in range(3)), *(of(0.2, seed) for seed in range(3))]
+    assert toys(change).runs == tuple(runs)
+
+
+@pytest.mark.parametrize("name", ["nms_based", "nms_free", "instance_segmentation"])
+def test_a_headline_row_of_each_main_table_has_three_seeds_at_paper_scale(name):
+    runs = load_table(REAL, name, "paper").runs
+    assert max(Counter((run.detector, run.variant) for run in runs).values()) == 3
 
 
 def test_options_and_notes_belong_to_their_variant(toys):

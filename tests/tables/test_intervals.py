@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from corrloss.analysis.replicates import Replicates
-from corrloss.analysis.weighted_ap import METRICS
+from corrloss.analysis.replicates import METRICS, Replicates
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Table
 from corrloss.tables.build import build_table
@@ -29,7 +28,7 @@ def results(tmp_path):
     for run, ap in AP.items():
         values = (ap + shared + rng.normal(0, 0.4, 1000))[:, None].repeat(len(METRICS), axis=1)
         run.folder(tmp_path).path.mkdir(parents=True)
-        holding = np.full(6, N_IMAGES)
+        holding = np.full(len(METRICS), N_IMAGES)
         Replicates(np.full(len(METRICS), ap), values, N_IMAGES, 0, "a", holding, "0" * 12).save(
             run.folder(tmp_path).replicates()
         )
@@ -81,8 +80,9 @@ def test_one_seed_knows_nothing_of_the_others(results):
 
 
 def test_a_seed_that_failed_is_left_out_of_both_errors(results):
-    unknown = np.full(6, np.nan), np.full((1000, 6), np.nan)
-    Replicates(*unknown, N_IMAGES, 0, "a", np.full(6, N_IMAGES), "0" * 12).save(
+    n = len(METRICS)
+    unknown = np.full(n, np.nan), np.full((1000, n), np.nan)
+    Replicates(*unknown, N_IMAGES, 0, "a", np.full(n, N_IMAGES), "0" * 12).save(
         LOSS[2].folder(results).replicates()
     )
     row = tabulate(results, [*BASE, *LOSS], failed=[LOSS[2]])
