@@ -32,8 +32,8 @@ def average_precision(
     """Return COCO's twelve figures.
 
     Args:
-        ground_truth: what `load_ground_truth` gave.
-        detections: what `load_detections` gave for the same ground truth and `iou_type`.
+        ground_truth: from `load_ground_truth`.
+        detections: from `load_detections` for the same ground truth and `iou_type`.
         iou_type: "bbox" or "segm".
         backend: "pycocotools" is the reference; "hotcoco" gives the same numbers some eighty times as fast.
         max_detections: detections of an image and class that are counted at most, for all but AR_1 and AR_10.

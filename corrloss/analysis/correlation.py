@@ -7,7 +7,6 @@ computed of the same groups. All in points (100 times the coefficient), as the p
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,10 @@ POSITIVE_IOU = 0.5
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 #: Positives of an annotation that count in the second definition of ρ_img, by falling score.
 TOP_PER_OBJECT = 10
+#: Positives of an object that TOOD's coefficient counts, by falling score.
+MANY_PER_OBJECT = 50
+#: How well scores and IoUs agree within objects.
+ALIGNMENT = ("object_PCC", "object_IoU", "best_box")
 #: Positives are stored in float32, which may round 0.3 or an IoU of 1 a little past itself.
 ROUNDING = 1e-6
 
@@ -111,7 +114,7 @@ def rho_img(
     """Return the image-level correlation of the positives before post-processing.
 
     Args:
-        positives: what `load_positives` gave.
+        positives: from `load_positives`.
         ground_truth: the annotations; images with any but crowds are those that could have had positives.
         threshold: the IoU from which a detection is a positive.
         kendall: whether to compute Kendall's coefficient, the slow one.
@@ -144,6 +147,35 @@ def rho_of_images(
     return spearman_by_group(positives.score[kept], positives.iou[kept], groups)
 
 
+def alignment(positives: Positives, threshold: float = POSITIVE_IOU) -> dict[str, float]:
+    """Return how well scores and IoUs agree within objects, before post-processing.
+
+    Args:
+        positives: from `load_positives`.
+        threshold: the IoU from which a detection is a positive.
+
+    Returns:
+        `ALIGNMENT` in points; NaN where no object defines it. After Feng et al., *TOOD* (ICCV 2021):
+        ``object_PCC``, the mean over objects of Pearson's coefficient of the 50 best scored positives, and
+        ``object_IoU``, the mean over objects of the mean IoU of the 10 best scored. ``best_box``: of the
+        objects with several positives, in how many the one of highest IoU has the highest score.
+    """
+    kept = _at_least(positives, threshold)
+    rank = _rank_in_annotation(positives, kept)
+    score, iou = positives.score[kept], positives.iou[kept].astype(np.float64)
+    _, objects, counts = np.unique(positives.annotation_id[kept], return_inverse=True, return_counts=True)
+    many = rank < MANY_PER_OBJECT
+    _, x, y, groups, sizes = _defined(score[many], iou[many], objects[many])
+    ten = rank < TOP_PER_OBJECT
+    mean_iou = np.bincount(objects[ten], iou[ten]) / np.maximum(np.bincount(objects[ten]), 1)
+    highest = np.zeros(len(counts))
+    np.maximum.at(highest, objects, iou)
+    first = (rank == 0) & (counts[objects] > 1)
+    found = _pearson(x, y, groups, sizes), mean_iou, iou[first] == highest[objects[first]]
+    means = [100 * float(values.mean()) if len(values) else float("nan") for values in found]
+    return dict(zip(ALIGNMENT, means, strict=True))
+
+
 def _at_least(positives: Positives, threshold: float) -> np.ndarray:
     """Return the indices of the positives of at least this IoU."""
     if threshold < positives.min_iou - ROUNDING:
@@ -162,17 +194,20 @@ def _rank_in_annotation(positives: Positives, kept: np.ndarray) -> np.ndarray:
     return rank
 
 
-def rho_cls(matches: Matches, ground_truth: GroundTruth, threshold: float = POSITIVE_IOU) -> Correlation:
+def rho_cls(
+    matches: Matches, ground_truth: GroundTruth, threshold: float = POSITIVE_IOU, kendall: bool = True
+) -> Correlation:
     """Return the class-level correlation of the true positives after post-processing.
 
     Args:
         matches: of the size range "all", with `threshold` among its thresholds.
         ground_truth: the annotations that were matched.
         threshold: the IoU from which a detection is a true positive, by COCO's matching.
+        kendall: whether to compute Kendall's coefficient, the slow one.
     """
     rows, iou = true_positives(matches, threshold)
     n_possible = len(np.unique(ground_truth.category_id[~ground_truth.is_crowd]))
-    return correlate(matches.score[rows], iou, matches.category[rows], n_possible)
+    return correlate(matches.score[rows], iou, matches.category[rows], n_possible, kendall)
 
 
 def true_positives(matches: Matches, threshold: float = POSITIVE_IOU) -> tuple[np.ndarray, np.ndarray]:
@@ -184,42 +219,6 @@ def true_positives(matches: Matches, threshold: float = POSITIVE_IOU) -> tuple[n
     at = matches.index("all", threshold)
     rows = np.flatnonzero(matches.is_true[at])
     return rows, matches.pairs.iou[matches.pair[at][rows]]
-
-
-def sweep(
-    positives: Positives | None,
-    matches: Matches,
-    ground_truth: GroundTruth,
-    thresholds: Sequence[float] = SWEEP,
-) -> list[dict[str, float]]:
-    """Return Spearman's ρ_img and ρ_cls at each threshold, to show how the measures depend on it.
-
-    Thresholds below what is stored (for ρ_img; all of them without positives) or not matched (for ρ_cls) give
-    NaN.
-
-    Returns:
-        One dict a threshold: threshold, rho_img, n_images, rho_img_left_out, rho_cls, n_classes,
-        rho_cls_left_out; the counts of images and classes that are in the mean, and that are not.
-    """
-    nothing = Correlation(*[float("nan")] * 4, 0, 0)
-    rows = []
-    for threshold in thresholds:
-        stored = positives is not None and threshold >= positives.min_iou - ROUNDING
-        matched = np.isclose(matches.thresholds, threshold).any()
-        by_image = rho_img(positives, ground_truth, threshold, kendall=False) if stored else nothing
-        by_class = rho_cls(matches, ground_truth, threshold) if matched else nothing
-        rows.append(
-            {
-                "threshold": float(threshold),
-                "rho_img": by_image.spearman,
-                "n_images": by_image.n_groups,
-                "rho_img_left_out": by_image.n_left_out,
-                "rho_cls": by_class.spearman,
-                "n_classes": by_class.n_groups,
-                "rho_cls_left_out": by_class.n_left_out,
-            }
-        )
-    return rows
 
 
 def correlate(

@@ -101,8 +101,8 @@ def match(
     """Match detections to ground truth as pycocotools does.
 
     Args:
-        ground_truth: what `load_ground_truth` gave.
-        detections: what `load_detections` gave; boxes are compared by box IoU, masks by mask IoU.
+        ground_truth: from `load_ground_truth`.
+        detections: from `load_detections`; boxes are compared by box IoU, masks by mask IoU.
         thresholds: (T,) IoUs in (0, 1], ascending or not.
         areas: names of `AREAS`.
         max_detections: detections of an image and category that are matched at most, by score.

@@ -1,7 +1,7 @@
 """Every figure of one run, from its stored predictions."""
 
 from dataclasses import asdict
-from math import isnan
+from math import isnan, nan
 
 from corrloss.analysis.ap import (
     MANY_DETECTIONS,
@@ -11,27 +11,38 @@ from corrloss.analysis.ap import (
     average_precision,
     with_many_detections,
 )
-from corrloss.analysis.bounds import ORDERS, bound_after_nms
+from corrloss.analysis.bounds import LEVELS, ORDERS, bound_after_nms, order_failures, with_ious_as_scores
+from corrloss.analysis.calibration import (
+    CALIBRATION,
+    SCORES,
+    calibrated,
+    calibration_errors,
+    match_for_calibration,
+)
 from corrloss.analysis.correlation import (
+    ALIGNMENT,
     POSITIVE_IOU,
+    ROUNDING,
     SWEEP,
     TOP_PER_OBJECT,
     Correlation,
+    alignment,
     rho_cls,
     rho_img,
-    sweep,
 )
 from corrloss.analysis.matching import match
 from corrloss.analysis.stored_run import StoredRun
 from corrloss.analysis.tide import OLRP, TIDE, optimal_lrp, tide_errors
 
 RHO = ("rho_cls", "rho_img")
+#: Below the IoU from which positives are stored.
+UNKNOWN = Correlation(*[nan] * 7)
 RHO_TOP, TOP_SUFFIXES = f"rho_img_top{TOP_PER_OBJECT}", ("", "_left_out", "_positives")
 
 
 def metric_names(masks: bool) -> list[str]:
     """Return the keys of `run_metrics` for a run with all files, with or without masks."""
-    correlation = list(_flat("", Correlation(*[0.0] * 4, 0, 0, 0)))
+    correlation = list(_flat("", UNKNOWN))
     swept = [f"{suffix}_at_{threshold}" for threshold in SWEEP for suffix in ("", "_left_out")]
     points = [*METRICS, *(f"{name}_{MANY_DETECTIONS}" for name in OF_MANY_DETECTIONS)]
     return [
@@ -40,8 +51,13 @@ def metric_names(masks: bool) -> list[str]:
         *OLRP,
         *(f"{name}{suffix}" for name in RHO for suffix in (*correlation, *swept)),
         *(f"{RHO_TOP}{suffix}" for suffix in TOP_SUFFIXES),
+        *ALIGNMENT,
         *(f"tide_{name}" for name in TIDE),
-        *(f"bound_{level}_{order}_AP" for level in ("cls", "img") for order in ORDERS),
+        *(f"bound_{level}_{order}_AP" for level in LEVELS for order in ORDERS),
+        *(f"bound_{level}_failures" for level in LEVELS),
+        "iou_scores_AP",
+        *(f"{name}{at}" for at in ("", *(f"_at_{score}" for score in SCORES)) for name in CALIBRATION),
+        *(f"isotonic_{name}" for name in ("AP", *CALIBRATION)),
     ]
 
 
@@ -67,30 +83,54 @@ def run_metrics(
     if run.positives is not None:
         metrics |= _flat("rho_img", rho_img(run.positives, run.ground_truth, threshold))
         top = rho_img(run.positives, run.ground_truth, threshold, kendall=False, top=TOP_PER_OBJECT)
+        metrics |= alignment(run.positives, threshold)
         flat = _flat(RHO_TOP, top)
         metrics |= {RHO_TOP + suffix: flat[RHO_TOP + suffix] for suffix in TOP_SUFFIXES}
     metrics |= _of_matches(run, backend, threshold)
+    metrics |= _of_calibration(run, backend)
     metrics |= {f"tide_{name}": gain for name, gain in tide_errors(run.ground_truth, run.boxes).items()}
     for order, boxes in run.bounds.items():
         points = average_precision(run.ground_truth, boxes, backend=backend)
         metrics[f"bound_img_{order}_AP"] = points["AP"]
+    for level in LEVELS if len(run.bounds) == len(ORDERS) else LEVELS[:1]:
+        metrics[f"bound_{level}_failures"] = order_failures(metrics, level)
     return {name: None if isnan(value) else value for name, value in metrics.items()}
 
 
 def _of_matches(run: StoredRun, backend: Backend, threshold: float) -> dict[str, float | int]:
-    """Return what depends on the matching: oLRP, ρ_cls, its bounds, and ρ at all thresholds."""
+    """Return what depends on the matching: oLRP, ρ_cls, AP at other scores, and ρ at all thresholds."""
     matches = match(run.ground_truth, run.boxes, sorted({0.5, threshold, *SWEEP}), ("all",))
     metrics: dict[str, float | int] = dict(optimal_lrp(matches, run.ground_truth))
     metrics |= _flat("rho_cls", rho_cls(matches, run.ground_truth, threshold))
-    for row in sweep(run.positives, matches, run.ground_truth):
-        for name in RHO if run.positives is not None else RHO[:1]:
-            metrics[f"{name}_at_{row['threshold']}"] = row[name]
-            metrics[f"{name}_left_out_at_{row['threshold']}"] = row[f"{name}_left_out"]
+    for limit in SWEEP:
+        found = {"rho_cls": rho_cls(matches, run.ground_truth, limit, kendall=False)}
+        if run.positives is not None:
+            found["rho_img"] = UNKNOWN
+            if limit >= run.positives.min_iou - ROUNDING:
+                found["rho_img"] = rho_img(run.positives, run.ground_truth, limit, kendall=False)
+        for name, correlation in found.items():
+            metrics[f"{name}_at_{limit}"] = correlation.spearman
+            metrics[f"{name}_left_out_at_{limit}"] = correlation.n_left_out
     for order in ORDERS:
         bound = bound_after_nms(run.boxes, matches, order, threshold)
         points = average_precision(run.ground_truth, bound, backend=backend)
         metrics[f"bound_cls_{order}_AP"] = points["AP"]
+    oracle = with_ious_as_scores(run.boxes, matches, run.ground_truth)
+    metrics["iou_scores_AP"] = average_precision(run.ground_truth, oracle, backend=backend)["AP"]
     return metrics
+
+
+def _of_calibration(run: StoredRun, backend: Backend) -> dict[str, float]:
+    """Return calibration errors, from several scores on and after isotonic regression, and AP after it."""
+    matches = match_for_calibration(run.ground_truth, run.boxes)
+    errors = calibration_errors(matches, run.ground_truth)
+    for score in SCORES:
+        of_score = calibration_errors(matches, run.ground_truth, score)
+        errors |= {f"{name}_at_{score}": of_score[name] for name in CALIBRATION}
+    mended = calibrated(run.ground_truth, run.boxes, matches)
+    after = calibration_errors(match_for_calibration(run.ground_truth, mended), run.ground_truth)
+    after["AP"] = average_precision(run.ground_truth, mended, backend=backend)["AP"]
+    return errors | {f"isotonic_{name}": value for name, value in after.items()}
 
 
 def _flat(name: str, correlation: Correlation) -> dict[str, float | int]:

@@ -80,8 +80,7 @@ def tide_errors(ground_truth: GroundTruth, detections: Detections) -> dict[str, 
 
     Of Bolya et al., *TIDE* (ECCV 2020), as hotcoco computes it, at IoU 0.5 with background below 0.1: wrong
     class (Cls), poor box (Loc), both, duplicate (Dupe), background (Bkg), missed (Miss), and all false
-    positives (FP) or negatives (FN). Missed annotations are corrected by removing them, so a class of which
-    nothing was found gains nothing: its AP is 0 with and without them.
+    positives (FP) or negatives (FN). docs/measures.md has the three differences from the authors' tidecv.
 
     Returns:
         The gain in AP50 if all errors of a type were corrected, for each of `TIDE`, in points.

@@ -18,7 +18,7 @@ from corrloss.tables.records import FAILED
 from corrloss.tables.reference import Cells, by_cell, published
 
 # Metrics of files that not every run leaves: their columns may be absent from runs.csv.
-OPTIONAL = ("mask_", "rho_", "bound_img_")
+OPTIONAL = ("mask_", "rho_", "bound_", "object_", "best_box", "iou_scores_", "LaECE", "D_ECE", "isotonic_")
 # Metrics besides the last headline whose difference to the baseline is shown with its interval.
 WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP")
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
@@ -116,11 +116,6 @@ def _row(
     headline = table.headlines[-1]
     compared = [seed for seed in pairs if not seed.is_baseline]
     gain = interval(compared, headline) if compared else None
-    others = {}
-    for name in (name for name in table.metrics if name in WITH_INTERVAL and name != headline):
-        known = interval(compared, name) if compared else None
-        others[f"delta_{name}"] = _mean_delta(measured, name, pairs)
-        others |= {f"{end}_{name}": getattr(known, end, None) for end in ("ci_low", "ci_high")}
     paper, marks = _published(table, run, cells)
     verdict = Verdict("")
     if not failed:
@@ -133,19 +128,36 @@ def _row(
         "weight": run.weight,
         **dict(run.options),
         **metrics,
-        f"delta_{headline}": _mean_delta(measured, headline, pairs),
+        f"delta_{headline}": _mean_delta(measured, headline, compared),
         **_uncertainty(gain),
         "n_seeds": len(present),
-        **others,
+        **_others(table, measured, compared, interval),
         **paper,
-        "difference": verdict.difference,
-        "compared": verdict.compared or "",
-        "verdict": verdict.verdict,
-        "tolerance_low": verdict.tolerance[0] if verdict.tolerance else None,
-        "tolerance_high": verdict.tolerance[1] if verdict.tolerance else None,
+        **_judged(verdict),
         "incomplete": " ".join(sorted(missing)),
         "failed": " ".join(sorted(failed)),
         "mixed": _mixed(measured, needed & ended),
+    }
+
+
+def _others(table: Table, measured: pd.DataFrame, compared: list[Run], interval: Intervals) -> dict:
+    """Return the differences of the other metrics that have an interval."""
+    cells = {}
+    for name in (name for name in table.metrics if name in WITH_INTERVAL and name != table.headlines[-1]):
+        known = interval(compared, name) if compared else None
+        cells[f"delta_{name}"] = _mean_delta(measured, name, compared)
+        cells |= {f"{end}_{name}": getattr(known, end, None) for end in ("ci_low", "ci_high")}
+    return cells
+
+
+def _judged(verdict: Verdict) -> dict:
+    low, high = verdict.tolerance or (None, None)
+    return {
+        "difference": verdict.difference,
+        "compared": verdict.compared or "",
+        "verdict": verdict.verdict,
+        "tolerance_low": low,
+        "tolerance_high": high,
     }
 
 
@@ -207,7 +219,6 @@ def _mean_of(measured: pd.DataFrame, metric: str, runs: list[Run]) -> float | No
     return float(measured[metric].loc[[run.name for run in runs]].to_numpy().mean())  # NaN where any is
 
 
-def _mean_delta(measured: pd.DataFrame, metric: str, runs: list[Run]) -> float | None:
-    compared = [run for run in runs if not run.is_baseline]
+def _mean_delta(measured: pd.DataFrame, metric: str, compared: list[Run]) -> float | None:
     own, base = (_mean_of(measured, metric, side) for side in (compared, [run.baseline for run in compared]))
     return None if own is None else own - base

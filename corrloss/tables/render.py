@@ -22,7 +22,7 @@ DIGITS = {
     "se_images": ".2f", "se_seeds": ".2f",
 }  # fmt: skip
 P_VALUES = ("p_value", "p_holm")
-COUNTS = ("_left_out", "_positives")  # in the name of a metric that is a count
+COUNTS = ("_left_out", "_positives", "_failures")  # in the name of a metric that is a count
 COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are no metric
 FAILED = "failed"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "[": "&#91;", "\\": "&#92;", "|": "\\|"})

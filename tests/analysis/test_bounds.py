@@ -3,10 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from synthetic_coco import make_dataset, make_detections, write
+from pycocotools.mask import iou as coco_iou
+from synthetic_coco import load, make_dataset, make_detections, write
 
 from corrloss.analysis.ap import average_precision
-from corrloss.analysis.bounds import bound_after_nms, reassign_scores
+from corrloss.analysis.bounds import (
+    bound_after_nms,
+    order_failures,
+    reassign_scores,
+    with_ious_as_scores,
+)
 from corrloss.analysis.correlation import rho_cls
 from corrloss.analysis.matching import match
 from corrloss.coco import load_detections, load_ground_truth
@@ -52,6 +58,44 @@ def test_the_order_moves_rho_and_ap_between_its_bounds(tmp_path, seed):
     assert rho[0] < -90 < rho[1] < 90 < rho[2]
     ap = [average_precision(truth, d)["AP"] for d in (worst, actual, best)]
     assert ap[0] + 1 < ap[1] < ap[2] - 1
+
+
+def test_the_worst_order_may_beat_the_actual_one_where_there_are_duplicates(tmp_path):
+    """The smallest case: in the worst order, a duplicate with a better box takes the first object."""
+    objects = [[0, 0, 100, 100], [200, 0, 100, 100]]
+    dataset = {
+        "images": [{"id": 1, "height": 200, "width": 400, "file_name": "1.png"}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": box, "area": 1e4, "iscrowd": 0}
+            for i, box in enumerate(objects, 1)
+        ],
+    }
+    boxes = {0.9: [0, 0, 100, 92], 0.8: [0, 0, 100, 93], 0.7: [200, 0, 100, 82]}
+    entries = [{"image_id": 1, "category_id": 1, "bbox": b, "score": s} for s, b in boxes.items()]
+    truth, actual = load(tmp_path, dataset, entries)
+    matches = match(truth, actual, [0.5], ("all",))
+    orders = {order: bound_after_nms(actual, matches, order) for order in ("best", "worst")}
+    ap = {name: average_precision(truth, d, backend="pycocotools")["AP"] for name, d in orders.items()}
+    ap["AP"] = average_precision(truth, actual, backend="pycocotools")["AP"]
+    assert ap == pytest.approx({"AP": 68.55, "best": 68.55, "worst": 75.05}, abs=0.005)
+    measured = {"AP": ap["AP"]} | {f"bound_cls_{order}_AP": ap[order] for order in ("best", "worst")}
+    assert order_failures(measured, "cls") == 1
+    assert order_failures(measured | {"bound_cls_worst_AP": 60.0}, "cls") == 0
+
+
+def test_ious_as_scores_are_the_best_iou_with_the_own_class(tmp_path):
+    dataset = make_dataset(4, crowd=0.2)
+    truth, found = load(tmp_path, dataset, make_detections(4, dataset))
+    oracle = with_ious_as_scores(found, match(truth, found, [0.3], ("all",)), truth)
+    for i in range(len(found)):
+        own = (truth.image_id == found.image_id[i]) & (truth.category_id == found.category_id[i])
+        boxes = truth.bbox[own & ~truth.is_crowd]
+        ious = coco_iou(found.bbox[i : i + 1], boxes, [0] * len(boxes)) if len(boxes) else np.zeros((1, 1))
+        best = ious.max() if ious.max() >= 0.3 else 0.0
+        assert oracle.score[i] == pytest.approx(best, abs=1e-6)
+    ap = average_precision(truth, found)["AP"]
+    assert average_precision(truth, oracle)["AP"] > ap + 5
 
 
 def test_false_positives_and_other_classes_keep_their_scores(tmp_path):

@@ -4,11 +4,11 @@ from scipy import stats
 from synthetic_coco import make_dataset, make_detections, write
 
 from corrloss.analysis.correlation import (
+    alignment,
     correlate,
     load_positives,
     rho_cls,
     rho_img,
-    sweep,
     true_positives,
 )
 from corrloss.analysis.matching import match
@@ -116,6 +116,36 @@ def test_the_ten_best_scored_positives_of_each_object_are_a_second_definition(tm
     assert result.n_positives == n_positives < rho_img(positives, truth, 0.3).n_positives
 
 
+def test_alignment_within_objects_is_that_of_a_loop_over_objects(tmp_path, run):
+    truth = run[0]
+    rng = np.random.default_rng(5)
+    chosen = np.repeat(np.flatnonzero(~truth.is_crowd), rng.integers(0, 70, (~truth.is_crowd).sum()))
+    iou = rng.uniform(0.3, 1, len(chosen)).astype(np.float32)
+    names = ("image_id", "category_id", "annotation_id")
+    columns = {name: getattr(truth, name)[chosen] for name in names}
+    score = np.clip(iou + rng.normal(0, 0.3, len(iou)), 0, 1).round(2).astype(np.float32)
+    positives = load_positives(positives_of(tmp_path, truth, **columns, iou=iou, score=score), truth)
+    pcc, ious, hits = [], [], []
+    for annotation in truth.annotation_id:
+        own = np.flatnonzero((positives.annotation_id == annotation) & (iou >= 0.5))
+        own = own[np.argsort(-score[own], kind="stable")]
+        if len(own):
+            ious.append(iou[own[:10]].mean(dtype=float))
+        if len(own) > 1:
+            hits.append(iou[own[0]] == iou[own].max())
+        if len(set(score[own[:50]])) > 1:
+            pcc.append(stats.pearsonr(score[own[:50]].astype(float), iou[own[:50]].astype(float)).statistic)
+    expected = {"object_PCC": pcc, "object_IoU": ious, "best_box": hits}
+    assert alignment(positives) == pytest.approx({name: 100 * np.mean(v) for name, v in expected.items()})
+
+
+def test_alignment_without_a_positive_is_nan(tmp_path, run):
+    names = ("image_id", "category_id", "annotation_id")
+    nothing = {name: np.array([], dtype=int) for name in names} | {"iou": np.array([]), "score": np.array([])}
+    positives = load_positives(positives_of(tmp_path, run[0], **nothing), run[0])
+    assert np.isnan(list(alignment(positives).values())).all()
+
+
 def test_rho_img_refuses_a_threshold_below_what_is_stored(tmp_path, run):
     positives = load_positives(positives_of(tmp_path, run[0]), run[0])
     with pytest.raises(ValueError, match="at or above"):
@@ -146,17 +176,6 @@ def test_true_positives_exclude_crowds_and_say_what_was_matched(run):
     assert len(np.unique(annotation)) == len(annotation)
     with pytest.raises(ValueError, match=r"0\.42 .* was not matched"):
         true_positives(matches, 0.42)
-
-
-def test_sweep_has_a_row_for_each_threshold(tmp_path, run):
-    truth, _, matches = run
-    positives = load_positives(positives_of(tmp_path, truth), truth)
-    rows = sweep(positives, matches, truth, [0.1, 0.4, 0.5, 0.7])
-    assert [row["threshold"] for row in rows] == [0.1, 0.4, 0.5, 0.7]
-    assert np.isnan(rows[0]["rho_img"])
-    assert np.isnan(rows[1]["rho_cls"])
-    assert rows[2]["rho_img"] == rho_img(positives, truth, 0.5).spearman
-    assert rows[3]["rho_cls"] == rho_cls(matches, truth, 0.7).spearman
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def test_a_whole_run_has_every_figure(run):
     metrics = measured(run)
     groups = ("AP", "mask_AP", "oLRP", "oLRP_Loc", "tide_Cls", "rho_img", "rho_cls", "rho_img_kendall",
               "rho_cls_left_out", "rho_img_top10", "rho_img_top10_positives",
-              "rho_cls_positives", "bound_img_best_AP", "bound_cls_worst_AP")  # fmt: skip
+              "rho_cls_positives", "bound_img_best_AP", "bound_cls_worst_AP",
+              "bound_cls_failures", "bound_img_failures", "iou_scores_AP")  # fmt: skip
     assert set(groups) <= metrics.keys()
     assert metrics["bound_cls_worst_AP"] < metrics["AP"] < metrics["bound_cls_best_AP"]
     assert metrics["rho_img_used"] + metrics["rho_img_left_out"] <= 40
@@ -73,6 +74,18 @@ def test_every_run_is_measured_at_several_thresholds(run):
         assert left_out == sorted(left_out)
         other = measured(run, threshold=0.7)
         assert metrics[f"{name}_at_0.7"] == other[name] and metrics[name] != other[name]
+
+
+def test_below_the_iou_from_which_positives_are_stored_rho_is_unknown(run):
+    whole = measured(run)
+    with np.load(run / "positives.npz") as file:
+        arrays = dict(file)
+    kept = arrays["iou"] >= 0.45
+    names = ("image_id", "category_id", "annotation_id", "score", "iou")
+    np.savez(run / "positives.npz", **{name: arrays[name][kept] for name in names}, min_iou=0.45)
+    metrics = measured(run)
+    assert metrics["rho_img_at_0.4"] is None and metrics["rho_img_left_out_at_0.3"] is None
+    assert metrics["rho_img_at_0.6"] == whole["rho_img_at_0.6"]
 
 
 def test_both_backends_give_the_same_run(run):

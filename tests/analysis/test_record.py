@@ -11,9 +11,9 @@ from corrloss.analysis.ap import METRICS, average_precision
 from corrloss.analysis.differences import paired_difference
 from corrloss.analysis.metrics import metric_names
 from corrloss.analysis.record import make_record, write_replicates
+from corrloss.analysis.replicates import METRICS as BOOTSTRAPPED
 from corrloss.analysis.replicates import Replicates
 from corrloss.analysis.stored_run import load_run
-from corrloss.analysis.weighted_ap import METRICS as BOOTSTRAPPED
 from corrloss.coco import load_detections, load_ground_truth
 from corrloss.run import RunFolder
 

@@ -136,5 +136,21 @@ def test_tide_names_each_error(tmp_path):
     assert errors["Bkg"] == errors["FP"] == pytest.approx(50)
 
 
+def test_where_tide_differs_from_the_authors_own(tmp_path):
+    """The cases of docs/measures.md; tidecv 1.0.1 gives Bkg 25, Miss 50 and Bkg 50."""
+    annotations = [annotation(1, 1, CAT, BOX), annotation(2, 2, DOG, BOX)]
+    perfect = [detection(1, CAT, BOX, 0.9), detection(2, DOG, BOX, 0.9)]
+    crowd, partly = (
+        annotation(3, 1, CAT, [40, 40, 50, 50], crowd=1),
+        detection(1, CAT, [86, 50, 10, 10], 0.95),
+    )
+    errors = tide_errors(*load(tmp_path, [*annotations, crowd], [*perfect, partly]))
+    assert (errors["Loc"], errors["Bkg"]) == (pytest.approx(25), 0)
+    errors = tide_errors(*load(tmp_path, annotations, perfect[:1]))
+    assert errors["Miss"] == errors["FN"] == 0
+    errors = tide_errors(*load(tmp_path, annotations[:1], perfect))
+    assert errors == dict.fromkeys(TIDE, 0.0)
+
+
 def test_tide_of_a_run_that_detects_nothing_has_nothing_to_mend(tmp_path):
     assert tide_errors(*load(tmp_path, [annotation(1, 1, CAT, BOX)], [])) == dict.fromkeys(TIDE, 0.0)

@@ -35,10 +35,10 @@ def results(tmp_path):
     return tmp_path
 
 
-def tabulate(results, runs, failed=()):
-    plan = Table("seeds", "Seeds", "coco", ("AP",), ("AP",), False, tuple(runs), {})
+def tabulate(results, runs, failed=(), metrics=("AP",)):
+    plan = Table("seeds", "Seeds", "coco", metrics, metrics[-1:], False, tuple(runs), {})
     records = [
-        (run, {"metrics": {"AP": AP[run]}, "train_seconds": 1.0, "identity": "0" * 12})
+        (run, {"metrics": dict.fromkeys(metrics, AP[run]), "train_seconds": 1.0, "identity": "0" * 12})
         if run not in failed
         else (run, {"metrics": {"AP": None}, "train_seconds": 1.0, "identity": "0" * 12, "failed": "nan"})
         for run in runs
@@ -95,3 +95,18 @@ def test_a_run_without_replicates_has_a_delta_and_no_interval(results):
     row = tabulate(results, [*BASE, *LOSS])
     assert row["delta_AP"] == pytest.approx(2.5)
     assert row[["ci_low", "ci_high", "se_images", "se_seeds", "p_value"]].isna().all()
+
+
+def test_the_other_metrics_with_replicates_have_an_interval_too(results):
+    row = tabulate(results, [*BASE, *LOSS], metrics=("rho_img", "oLRP", "AP"))
+    for name in ("rho_img", "oLRP"):  # the replicates of all metrics are the same here
+        columns = [f"delta_{name}", f"ci_low_{name}", f"ci_high_{name}"]
+        assert row[columns].tolist() == row[["delta_AP", "ci_low", "ci_high"]].tolist()
+
+
+def test_the_gain_of_boxes_has_an_interval_beside_that_of_masks(results):
+    for run in AP:
+        run.folder(results).replicates("segm").write_bytes(run.folder(results).replicates().read_bytes())
+    row = tabulate(results, [*BASE, *LOSS], metrics=("AP", "mask_AP"))
+    assert row[["ci_low_AP", "ci_high_AP"]].tolist() == row[["ci_low", "ci_high"]].tolist()
+    assert list(row.index).count("delta_AP") == 1

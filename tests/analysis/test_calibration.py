@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from pycocotools.mask import iou as coco_iou
+from scipy import stats
+from synthetic_coco import load, make_dataset, make_detections
+
+from corrloss.analysis.ap import average_precision
+from corrloss.analysis.calibration import (
+    calibrated,
+    calibration_errors,
+    match_for_calibration,
+)
+
+
+def greedy(truth, found, tau):
+    """The slow definition: IoU of each detection's match, 0 for none, by class; no crowds."""
+    iou = np.zeros(len(found))
+    for image in truth.image_ids:
+        for category in truth.category_ids:
+            own = np.flatnonzero((found.image_id == image) & (found.category_id == category))
+            boxes = truth.bbox[(truth.image_id == image) & (truth.category_id == category)]
+            free = set(range(len(boxes)))
+            for i in own[np.argsort(-found.score[own], kind="stable")]:
+                ious = {j: coco_iou(found.bbox[i : i + 1], boxes[j : j + 1], [0])[0, 0] for j in free}
+                best = max(ious, key=ious.get, default=None)
+                if best is not None and ious[best] >= tau and ious[best] > 0:
+                    iou[i] = ious[best]
+                    free.remove(best)
+    return iou
+
+
+def slow_error(scores, targets, n_bins):
+    """Küppers et al. and Oksuz et al., bin by bin."""
+    edges, total = np.linspace(0, 1, n_bins + 1), 0.0
+    for k in range(n_bins):
+        own = (scores > edges[k]) & (scores <= edges[k + 1]) | ((k == 0) & (scores == 0))
+        if own.any():
+            total += own.mean() * abs(scores[own].mean() - targets[own].mean())
+    return total
+
+
+@pytest.fixture
+def run(tmp_path):
+    dataset = make_dataset(2, images=40, categories=3, crowd=0)
+    return load(tmp_path, dataset, make_detections(2, dataset, ties=True))
+
+
+@pytest.mark.parametrize("least", [0.0, 0.3])
+def test_both_errors_are_those_of_the_slow_definitions(run, least):
+    truth, found = run
+    kept = found.score >= least
+    laece = []
+    iou = greedy(truth, found, 0)
+    for category in truth.category_ids:
+        own = kept & (found.category_id == category)
+        laece.append(slow_error(found.score[own], iou[own], 25))
+    errors = calibration_errors(match_for_calibration(truth, found), truth, least)
+    assert errors["LaECE"] == pytest.approx(100 * np.mean(laece), abs=1e-9)
+    true = (greedy(truth, found, 0.5) > 0).astype(float)
+    assert errors["D_ECE"] == pytest.approx(100 * slow_error(found.score[kept], true[kept], 10), abs=1e-9)
+
+
+def test_detections_on_crowds_and_of_classes_without_annotations_do_not_count(tmp_path):
+    dataset = make_dataset(2, images=40, categories=3, crowd=0.4)
+    entries = make_detections(2, dataset, ties=True)
+    gone = dataset["categories"][0]["id"]
+    dataset["annotations"] = [a for a in dataset["annotations"] if a["category_id"] != gone]
+    truth, found = load(tmp_path, dataset, entries)
+    errors = calibration_errors(match_for_calibration(truth, found), truth)
+    _, fewer = load(tmp_path, dataset, [e for e in entries if e["category_id"] != gone])
+    assert calibration_errors(match_for_calibration(truth, fewer), truth) == pytest.approx(errors)
+    crowd = next(a for a in dataset["annotations"] if a["iscrowd"])
+    place = {name: crowd[name] for name in ("image_id", "category_id")}
+    dataset["annotations"] = [
+        a for a in dataset["annotations"] if a is crowd or not place.items() <= a.items()
+    ]
+    inside = place | {"bbox": crowd["bbox"], "score": 0.05}  # no other annotation of its class is there
+    truth, found = load(tmp_path, dataset, entries)
+    _, more = load(tmp_path, dataset, [*entries, inside])
+    without, with_it = (calibration_errors(match_for_calibration(truth, d), truth) for d in (found, more))
+    assert with_it == pytest.approx(without)
+
+
+def test_isotonic_regression_mends_calibration_and_leaves_the_order(run):
+    truth, found = run
+    matches = match_for_calibration(truth, found)
+    mended = calibrated(truth, found, matches)
+    before = calibration_errors(matches, truth)
+    after = calibration_errors(match_for_calibration(truth, mended), truth)
+    assert after["LaECE"] < 0.8 * before["LaECE"]
+    even = np.isin(found.image_id, truth.image_ids[::2])
+    for category in truth.category_ids:
+        for half in (even, ~even):
+            own = half & (found.category_id == category)
+            order = np.argsort(found.score[own])
+            assert (np.diff(mended.score[own][order]) >= 0).all()
+            assert stats.spearmanr(found.score[own], mended.score[own]).statistic > 0.5
+    change = average_precision(truth, mended)["AP"] - average_precision(truth, found)["AP"]
+    assert abs(change) < 2
+
+
+def test_no_image_is_calibrated_by_itself(run):
+    truth, found = run
+    even = np.isin(found.image_id, truth.image_ids[::2])
+    other = found.with_scores(np.where(even, np.float32(0.5), found.score))
+    scores = calibrated(truth, other, match_for_calibration(truth, other)).score
+    assert len(np.unique(scores[~even])) <= len(truth.category_ids)  # fitted at one score of each class
+    assert len(np.unique(scores[even])) <= len(truth.category_ids)  # one score of each class is mapped
+
+
+def test_nothing_detected_has_no_error(tmp_path):
+    truth, found = load(tmp_path, make_dataset(0, images=8), [])
+    errors = calibration_errors(match_for_calibration(truth, found), truth)
+    assert np.isnan([errors["LaECE"], errors["D_ECE"]]).all()
+    assert len(calibrated(truth, found, match_for_calibration(truth, found))) == 0
