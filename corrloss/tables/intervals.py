@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from corrloss.analysis.differences import Interval, paired_difference
-from corrloss.analysis.replicates import Replicates, ReplicatesError
-from corrloss.analysis.weighted_ap import METRICS
+from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError
 from corrloss.plan.runs import Run
 
 Intervals = Callable[[list[Run], str], Interval | None]

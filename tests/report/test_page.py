@@ -179,7 +179,7 @@ def test_names_from_data_stay_text(seen):
     assert not any("onerror" in attributes for _, attributes in seen.elements)
 
 
-def test_names_of_files_classes_metrics_and_notes_stay_text(project, tmp_path):
+def test_names_of_files_classes_and_notes_stay_text(project, tmp_path):
     """Whatever a data set or a record calls its things, the page has no element or attribute more."""
     hostile = '"><script>alert(3)<img src=x onerror=alert(4)>'
     copy = type(project)(shutil.copytree(project.root, tmp_path / "copy"))
@@ -194,7 +194,6 @@ def test_names_of_files_classes_metrics_and_notes_stay_text(project, tmp_path):
     annotations.write_text(json.dumps(document))
     for path in copy.folder.rglob("record.json"):
         record = json.loads(path.read_text())
-        record["metrics"] |= {hostile: 1.0}
         path.write_text(json.dumps(record | {hostile: hostile, "commit": hostile}))
     table = copy.folder / "tables" / "weight.csv"
     frame = pd.read_csv(table)
