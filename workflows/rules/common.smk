@@ -56,6 +56,15 @@ wildcard_constraints:
     table=r"\w+",
 
 
+def command_settings(wildcards, output):
+    """Settings for a command, as its arguments.
+
+    Snakemake does not compare a param that depends on the output with that of an earlier call: a folder that was
+    moved is no reason to run a job again.
+    """
+    return ARGUMENTS
+
+
 def inputs(report, identity, *files):
     """Input function of a job: files, or functions that list them.
 

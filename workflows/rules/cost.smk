@@ -8,5 +8,7 @@ rule cost:
         f"{OUT}/logs/cost.log",
     conda:
         "../../environment.yml"
+    params:
+        settings=command_settings,
     shell:
-        "logged {log:q} corrloss cost {ARGUMENTS}"
+        "logged {log:q} corrloss cost {params.settings}"

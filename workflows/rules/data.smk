@@ -21,9 +21,10 @@ for name, data in MATRIX.datasets.items():
                 mem_mb=1000,
                 runtime=10,
             params:
+                settings=command_settings,
                 name=name,
             shell:
-                "logged {log:q} corrloss make-data {params.name:q} {ARGUMENTS}"
+                "logged {log:q} corrloss make-data {params.name:q} {params.settings}"
 
     # Annotations from Cityscapes' raw layout, made or real.
     for part in data.get("convert", {}):
@@ -51,10 +52,11 @@ for name, data in MATRIX.datasets.items():
                 mem_mb=4000,
                 runtime=60,
             params:
+                settings=command_settings,
                 name=name,
                 part=part,
             shell:
-                "corrloss convert-cityscapes {params.name:q} {params.part:q} {ARGUMENTS} --workers {threads}"
+                "corrloss convert-cityscapes {params.name:q} {params.part:q} {params.settings} --workers {threads}"
                 " 2> >(tee {log:q} >&2)"
 
 
@@ -78,5 +80,7 @@ rule check_data:
     resources:
         mem_mb=8000,
         runtime=120,
+    params:
+        settings=command_settings,
     shell:
-        "corrloss check-data {wildcards.dataset:q} {ARGUMENTS} 2> >(tee {log:q} >&2)"
+        "corrloss check-data {wildcards.dataset:q} {params.settings} 2> >(tee {log:q} >&2)"

@@ -26,6 +26,7 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
+        settings=command_settings,
         run=run_name,
     shell:
-        "logged {log:q} corrloss evaluate {params.run:q} {ARGUMENTS}"
+        "logged {log:q} corrloss evaluate {params.run:q} {params.settings}"

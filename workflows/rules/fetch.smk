@@ -31,13 +31,15 @@ rule download_coco:
     conda:
         "../../environment.yml"
     params:
+        settings=command_settings,
         dataset="coco",
     shell:
-        "corrloss download {params.dataset:q} {ARGUMENTS} 2> >(tee {log:q} >&2)"
+        "corrloss download {params.dataset:q} {params.settings} 2> >(tee {log:q} >&2)"
 
 
 use rule download_coco as download_coco_test_dev with:
     log:
         f"{OUT}/logs/download/coco_test_dev.log",
     params:
+        settings=command_settings,
         dataset="coco_test_dev",

@@ -29,8 +29,10 @@ rule time_training:
         gpu_lease="",
         mem_mb=8000,
         runtime=240,
+    params:
+        settings=command_settings,
     shell:
-        "logged {log:q} corrloss overhead {wildcards.table:q} {ARGUMENTS} --gpu-lease={resources.gpu_lease:q}"
+        "logged {log:q} corrloss overhead {wildcards.table:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"
 
 
 # `snakemake <table>`, as for the other tables.

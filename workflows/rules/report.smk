@@ -29,5 +29,7 @@ rule report:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        settings=command_settings,
     shell:
-        "logged {log:q} corrloss report {ARGUMENTS} && echo report: {output.page:q}"
+        "logged {log:q} corrloss report {params.settings} && echo report: {output.page:q}"

@@ -23,8 +23,10 @@ rule runs:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        settings=command_settings,
     shell:
-        "logged {log:q} corrloss collect {ARGUMENTS}"
+        "logged {log:q} corrloss collect {params.settings}"
 
 
 rule table:
@@ -55,8 +57,10 @@ rule table:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        settings=command_settings,
     shell:
-        "logged {log:q} corrloss table {wildcards.table:q} {ARGUMENTS}"
+        "logged {log:q} corrloss table {wildcards.table:q} {params.settings}"
 
 
 # Tables that a plain `snakemake` does not make: why a delta comes about, and what else was tried.

@@ -24,7 +24,8 @@ rule predict_test_dev:
         mem_mb=16000,
         runtime=480,
     params:
+        settings=command_settings,
         run=run_name,
         dataset=test_dev_data,
     shell:
-        "logged {log:q} corrloss predict-test-dev {params.run:q} {ARGUMENTS} --gpu-lease={resources.gpu_lease:q}"
+        "logged {log:q} corrloss predict-test-dev {params.run:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"

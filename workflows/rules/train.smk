@@ -28,6 +28,7 @@ rule train:
         mem_mb=4000,
         runtime=2880,
     params:
+        settings=command_settings,
         run=run_name,
     shell:
-        "logged {log:q} corrloss train {params.run:q} {ARGUMENTS} --gpu-lease={resources.gpu_lease:q}"
+        "logged {log:q} corrloss train {params.run:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"
