@@ -20,7 +20,7 @@ $(READY): requirements.lock workflows/setup.sh
 # Snakemake's own lock outlives a killed Snakemake; one of the system's does not, so `make demo` uses that.
 demo: $(READY)
 	@mkdir -p results; exec 9>results/.demo.lock; \
-	  flock --nonblock 9 || { echo "make: another make demo is at work here; wait for it or end it" >&2; exit 1; }; \
+	  flock --nonblock 9 || { echo "make: another make demo runs in this folder; wait until it ends, or stop it" >&2; exit 1; }; \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake --nolock --config scale=$(SCALE)
 	@$(BIN)/corrloss show scale=$(SCALE)
 

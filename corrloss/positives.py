@@ -1,4 +1,4 @@
-"""Scores and IoUs of positives, for `corrloss.CorrelationLoss` in a training loop of one's own."""
+"""Scores and IoUs of positives, for `corrloss.CorrelationLoss` in your own training loop."""
 
 import torch
 from torch import Tensor

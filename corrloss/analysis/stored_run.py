@@ -46,7 +46,7 @@ def load_run(folder: RunFolder, annotations: Path, identity: str = "") -> Stored
     Raises:
         StageReportError: The files are of another prediction.
         DataSetError: The annotation file is unusable.
-        DetectionsError: There are no boxes, or one of the files is unusable.
+        DetectionsError: The file of boxes is missing, or one of the files is unusable.
     """
     ground_truth = load_ground_truth(annotations)
     masks, bounds = folder.detections("segm"), {order: folder.bound(order) for order in ORDERS}

@@ -1,6 +1,6 @@
 """COCO annotations and detections: the schema, reading, the check of a data set, masks and submission.
 
-Knows numpy, msgspec and the COCO tools; never torch or mmdet.
+Imports numpy, msgspec and the COCO tools; never torch or mmdet.
 """
 
 from corrloss.coco.annotations import GroundTruth, load_ground_truth, positions

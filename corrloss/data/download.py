@@ -248,7 +248,7 @@ def _run_curl(url: str, part: Path, size: int | None, progress: bool) -> str | N
         part.unlink(missing_ok=True)  # the host gives the whole file only
         return "the host cannot resume"
     if status == 416:
-        return None  # nothing follows what is there, and its checksum decides
+        return None  # the file is complete; its checksum decides
     if 400 <= status < 500 and status not in (408, 429):
         raise DownloadError(f"{url}: the host answers {status}. Check the address, or try a mirror (--host).")
     return f"curl failed with exit code {done.returncode}" + (f", status {status}" if status else "")
@@ -325,8 +325,8 @@ def unpack(archive: Path, root: Path, *, progress: bool = True) -> list[str]:
     The CRC-32 of every file that is written is checked.
 
     Raises:
-        DownloadError: it is not a zip archive, it is damaged, a name in it points out of `root`, or there
-            is no room on the disk. Names are checked before anything is written.
+        DownloadError: it is not a zip archive, it is damaged, a name in it points out of `root`, or the
+            disk is full. Names are checked before anything is written.
     """
     archive, root = Path(archive), Path(root)
     try:

@@ -224,7 +224,7 @@ def _road_user(rng: np.random.Generator, foot: int) -> _Object:
 
 
 def _group(rng: np.random.Generator) -> _Object:
-    """A crowd far away, which nobody could take apart: one uneven band of one class."""
+    """A distant crowd whose members cannot be separated: one uneven band of one class."""
     label = _label(rng)
     x, width, foot = int(rng.integers(WIDTH - 60)), int(rng.integers(30, 70)), _HORIZON + 8
     back = [(x + width * k // 6, foot - int(rng.integers(8, 16))) for k in range(7)]

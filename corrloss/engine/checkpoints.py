@@ -30,7 +30,7 @@ class Checkpoints:
 
     @classmethod
     def of(cls, folder: RunFolder, config: Config) -> Checkpoints:
-        """Those of a run's present training; one of another identity has another folder, and starts anew."""
+        """Those of a run's planned training; another identity has another folder, and starts without any."""
         return cls(folder.checkpoints(config.bench.identity.training))
 
     def path(self, iteration: int) -> Path:

@@ -42,7 +42,7 @@ def seed_loading_worker(worker_id: int) -> None:
     """Seed a process that loads images by the epoch's random state, its number and the training process.
 
     mmengine's own function seeds workers by the run's seed alone: equally in each epoch, unless they persist
-    between epochs, and then a resume loses their state. torch draws a worker's seed anew each epoch, from a
+    between epochs, and then a resume loses their state. torch draws a worker's seed in each epoch, from a
     state that checkpoints hold.
 
     Args:

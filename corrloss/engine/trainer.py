@@ -121,7 +121,7 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
 
 
 def _seeded(dataloader: dict) -> dict:
-    """The loader with workers that are seeded from checkpointed states, and started anew each epoch."""
+    """The loader with workers that are seeded from checkpointed states, and restarted in each epoch."""
     workers = dict(worker_init_fn=dict(type="seed_loading_worker"), persistent_workers=False)
     return {**dataloader, **workers} if dataloader["num_workers"] else dataloader
 

@@ -29,7 +29,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     state = _tensors(path, "not the weights of this run's model; delete the file and train again")
     try:
         model.load_state_dict(state)
-    except Exception as error:  # torch raises many kinds for what is no state dict
+    except Exception as error:  # torch raises many kinds if it is not a state dict
         raise WeightsError(
             f"{path}: not the weights of this run's model; delete the file and train again ({error})"
         ) from error

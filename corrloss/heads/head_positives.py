@@ -102,8 +102,9 @@ def query_loss(
     Args:
         head: Head with ``loss_corr`` and ``loss_cls``.
         logits: Classification logits of all queries of the batch, float (images * queries, classes).
-        boxes, targets: Predicted and ground-truth boxes, float (images * queries, 4).
+        boxes: Predicted boxes, float (images * queries, 4).
         labels: int64 (images * queries,).
+        targets: Ground-truth boxes, float (images * queries, 4).
         matched: Positions of the matched queries of each image, int64.
     """
     queries = len(logits) // len(matched)

@@ -1,1 +1,1 @@
-"""From the files of ``experiments/`` to runs and their resolved configs; knows YAML and mmengine's Config."""
+"""From the files of ``experiments/`` to runs and resolved configs; imports YAML and mmengine's Config."""

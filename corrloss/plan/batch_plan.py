@@ -14,7 +14,7 @@ class BatchPlan:
     """Processes of a run and their images; None is what the recipe has.
 
     The coefficient is computed over the positives of one process, so images per process are part of a recipe:
-    another plan is another run, with another hash.
+    with another plan the training has another identity.
 
     Attributes:
         processes: Training processes of one run, one a GPU where the scale trains on GPUs.

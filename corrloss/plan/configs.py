@@ -1,4 +1,4 @@
-"""From a run to the one mmdet config that it trains and predicts with, and the hash that guards it."""
+"""From a run to the one mmdet config that it trains and predicts with, and the digest of that config."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DECISIVE = (
     "optim_wrapper",
     "param_scheduler",
 )
-# What is no key of mmdet's, but may be set like one by a scale or a detector's section for it.
+# Keys that mmdet does not have; a scale, or a detector's section for it, may set them like mmdet's.
 OWN_KEYS = ("channels_last", "epochs")
 LOADERS = {"train_dataloader": "train", "test_dataloader": "test"}
 # Paths and worker counts: different on every machine, the same result.
@@ -101,9 +101,9 @@ def _without_loss(
 
 
 def config_hash(config: dict) -> str:
-    """Twelve hexadecimal digits that change with whatever decides the run's result.
+    """Twelve hexadecimal digits that change with whatever in the config decides the run's result.
 
-    Where the data lies, and how many workers load it, leave the hash as it is.
+    They do not depend on the folder of the data, nor on the number of loading workers.
 
     Examples:
         >>> config_hash({"model": {"depth": 18}, "data_root": "a"})
@@ -291,5 +291,5 @@ def _heads_at(config: dict, place: str, path: Path) -> list[dict]:
         node = node[key]
     heads = list(node) if isinstance(node, list | tuple) else [node]
     if not heads or not all(isinstance(head, dict) for head in heads):
-        raise ExperimentError(f"{path}: at correlation.at: {place!r} is no head, nor a list of heads")
+        raise ExperimentError(f"{path}: at correlation.at: {place!r} is not a head or a list of heads")
     return heads

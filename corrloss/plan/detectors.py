@@ -32,7 +32,7 @@ def read_settings(experiments: Experiments, kind: str, name: str, cache: Path | 
         cache: See `load_settings`.
 
     Raises:
-        ExperimentError: There is no such file, it is no config, or what the bench needs is not in it.
+        ExperimentError: The file does not exist, is not a config, or lacks what the bench needs.
     """
     path = existing(experiments.folder / f"{kind}s", name, ".py")
     settings = load_settings(path, cache)

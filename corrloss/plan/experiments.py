@@ -56,13 +56,13 @@ class Experiments:
         A file may ``extend`` another of its kind and then says only what differs.
 
         Raises:
-            ExperimentError: There is no such file, or see `corrloss.plan.yaml_files.read_yaml`.
+            ExperimentError: The file does not exist, or see `corrloss.plan.yaml_files.read_yaml`.
         """
         return read_yaml(existing(self.folder / f"{kind}s", name, ".yaml"), self.schema(kind))
 
     @functools.cache  # noqa: B019
     def schema(self, kind: str) -> dict:
-        """JSON schema of a table, scale, detector or dataset; names of files are those that there are."""
+        """JSON schema of a table, scale, detector or dataset; names of files must exist."""
         schema = load_yaml(self.root / "workflows" / "schemas" / f"{kind}.yaml")
         if kind == "table":
             schema["properties"]["rows"]["items"]["properties"]["detector"]["enum"] = self.detectors

@@ -66,7 +66,7 @@ def data_identities(data: dict, data_root: Path, checked: Path) -> dict[str, str
     Args:
         data: The data set's file in ``experiments/datasets``.
         data_root: Folder that holds the data sets.
-        checked: Report of the check of the data set; it tells the SHA-256 of annotations that are not there.
+        checked: Report of the check of the data set; it has the SHA-256 of annotations that are missing now.
     """
     try:
         known = json.loads(checked.read_text(encoding="utf-8"))["annotations"]

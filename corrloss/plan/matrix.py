@@ -138,7 +138,7 @@ class Matrix:
         """Tables of results whose runs must be in ``runs.csv`` for the targets of a call of Snakemake.
 
         Args:
-            targets: Names of rules and files; none stands for the rule ``main``.
+            targets: Names of rules and files; none means the rule ``main``.
             out: Folder of the results of the scale.
 
         Returns:
@@ -153,7 +153,7 @@ class Matrix:
         return [name for name in self.result_tables if any(name in tables for tables in requested)]
 
     def test_dev_data(self, run: Run) -> str:
-        """Name of the data set that stands for COCO test-dev in the tables that have a run.
+        """Name of the data set that is used as COCO test-dev in the tables that have a run.
 
         Raises:
             ExperimentError: No table has the run and ``test_dev``, or the scale has no such data set.

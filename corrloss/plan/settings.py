@@ -25,7 +25,7 @@ class SettingsError(CorrLossError):
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings; ``config/config.yaml`` says what each is for.
+    """All settings; ``config/config.yaml`` describes each of them.
 
     Attributes:
         root: The project's root: the folder of ``config/``, ``experiments/`` and ``workflows/``.
@@ -96,7 +96,7 @@ class Settings:
         """The file of a data set in ``experiments/datasets``.
 
         Raises:
-            ExperimentError: There is no such file, or it is broken.
+            ExperimentError: The file does not exist or is broken.
         """
         from corrloss.plan.detectors import read_settings  # mmengine's Config takes a second to import
 
@@ -110,7 +110,7 @@ class Settings:
         """A section of a data set's file that not every data set has.
 
         Raises:
-            ExperimentError: There is no such file, it is broken, or has no such section.
+            ExperimentError: The file does not exist, is broken, or lacks the section.
         """
         if key not in (data := self.dataset(name)):
             path = self.experiments.folder / "datasets" / f"{name}.py"

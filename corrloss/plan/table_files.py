@@ -18,7 +18,7 @@ class Table:
     Attributes:
         name: Name of its file.
         title: Heading for people.
-        data: Which data set its runs stand for, ``coco`` or ``cityscapes``.
+        data: Which data set of the scale its runs use, ``coco`` or ``cityscapes``.
         metrics: Columns of measured values, in order; none of kind ``overhead``.
         headlines: Metrics whose difference to the baseline is shown; the published figures are of the last.
         main: Whether a plain ``snakemake`` makes it.
@@ -111,8 +111,8 @@ def load_table(experiments: Experiments, name: str, scale: str, needed: str = ""
 
 
 def make_run(scale: str, dataset: str, detector: str, variant: dict, seed: int) -> Run:
-    """The run that one variant of a row stands for."""
-    # A strength of 1 is one of 1.0: as a float, both give the run's config the same hash.
+    """The run of one variant of a row."""
+    # As a float, a strength of 1 and one of 1.0 give the same identity.
     options = tuple(
         (key, float(variant[key]) if key == "strength" else variant[key])
         for key in sorted(OPTION_NAMES)

@@ -71,7 +71,7 @@ def existing(folder: Path, name: str, suffix: str) -> Path:
     """The file of a name in a folder.
 
     Raises:
-        ExperimentError: There is no such file; the message lists those that there are.
+        ExperimentError: The file does not exist; the message lists the existing ones.
     """
     if name not in (known := names(folder, suffix)):
         raise ExperimentError(f"{folder / name}{suffix}: no such file; there are {', '.join(known)}")

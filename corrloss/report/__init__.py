@@ -1,1 +1,1 @@
-"""From tables and the files of runs to one self-contained page, drawn with matplotlib; knows no mmdet."""
+"""From tables and the files of runs to one self-contained page, drawn with matplotlib, without mmdet."""

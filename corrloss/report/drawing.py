@@ -79,7 +79,7 @@ class Key(NamedTuple):
 class Drawing(NamedTuple):
     """A figure of the page."""
 
-    panels: list[Markup]  # SVG elements; they lie side by side where the page is wide enough
+    panels: list[Markup]  # SVG elements; in one row where the page is wide enough
     legend: list[Key]  # the same for all panels
 
 
@@ -92,7 +92,8 @@ def new_axes(height: float, width: float = NARROW, long_labels: bool = False, **
     """The axes of an empty figure.
 
     Args:
-        height, width: CSS pixels.
+        height: CSS pixels.
+        width: CSS pixels.
         long_labels: Whether the labels at the left are names, not numbers. Making room for them doubles
             the time that the figure takes.
         labels: ``xlabel``, ``ylabel`` and other properties of the axes.

@@ -1,1 +1,1 @@
-"""From the records of finished runs to ``runs.csv`` and the tables; knows pandas, not torch."""
+"""From the records of finished runs to ``runs.csv`` and the tables; imports pandas, never torch."""

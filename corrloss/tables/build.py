@@ -22,7 +22,7 @@ OPTIONAL = ("mask_", "rho_", "bound_", "object_", "best_box", "iou_scores_", "La
 # Metrics besides the last headline whose difference to the baseline is shown with its interval.
 WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP")
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
-# What a 95% interval is over: with one seed it is no statement about the method.
+# What a 95% interval is over: with one seed it says nothing about the method.
 ONE_PAIR = "images, this pair only"
 SEVERAL_PAIRS = "images and seeds"
 REMARKS = ("incomplete", "failed", "mixed")  # last columns, absent where no row has any
@@ -162,7 +162,7 @@ def _judged(verdict: Verdict) -> dict:
 
 
 def _failed(measured: pd.DataFrame) -> set[str]:
-    """Names of the runs whose training failed; an older runs.csv knows of none."""
+    """Names of the runs whose training failed; none if runs.csv is of an older version."""
     if "status" not in measured:
         return set()
     return set(measured.index[measured["status"].str.startswith(FAILED)])

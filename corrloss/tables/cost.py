@@ -63,8 +63,8 @@ def load_seconds(path: Path) -> pd.DataFrame:
         10⁹ floating-point operations of one such image forward. Indexed by detector and data set.
 
     Raises:
-        SecondsError: A column or a source is missing, a figure is no positive number, a kind is unknown, or a
-            detector is there twice for one data set.
+        SecondsError: A column or a source is missing, a figure is not a positive number, a kind is unknown,
+            or a detector has two rows for one data set.
     """
     frame = read_csv(path, SecondsError, COLUMNS)
     numbers = frame[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
@@ -131,7 +131,7 @@ def to_text(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> str:
     shown = frame.assign(**{name: frame[name].map("{:,.1f}".format) for name in hours})
     count = Counter(cost.basis for cost in costs.values())
     lines = [
-        f"Scale {matrix.scale}, {gpus} at work side by side. Hours of {len(costs)} runs: {count[RECORD]} are "
+        f"Scale {matrix.scale}, {gpus} GPUs used at a time. Hours of {len(costs)} runs: {count[RECORD]} are "
         "from their own records,",
         f"{count[SIBLINGS]} from finished runs of the same detector, {count[TABLE]} estimated from",
         f"experiments/reference/seconds.csv (V100), {count['']} unknown. Training alone; "

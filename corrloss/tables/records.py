@@ -49,8 +49,8 @@ def read_record(path: Path, run: Run) -> dict:
         The record.
 
     Raises:
-        RecordError: It is missing, cut short, of another run, a figure is no finite number, or one of a
-            training that failed is known.
+        RecordError: It is missing, truncated or of another run, a figure is not a finite number, or the
+            training failed and yet a figure is known.
     """
     again = "delete it and run snakemake again"
     try:
@@ -180,8 +180,8 @@ def read_runs(path: Path) -> pd.DataFrame:
     """Read ``runs.csv``.
 
     Raises:
-        RecordError: It is damaged, lacks a column, names a run twice, or a figure is no number; the message
-            names line and column.
+        RecordError: It is damaged, lacks a column, names a run twice, or a figure is not a number; the
+            message names line and column.
     """
     frame = read_csv(path, RecordError, IDENTITY + TAIL)
     twice = frame["run"].duplicated()

@@ -45,9 +45,9 @@ def load_reference(experiments: Experiments, path: Path | None = None) -> pd.Dat
         All rows, text as text, ``run_weight`` and the value of cells as float.
 
     Raises:
-        ReferenceFileError: A line is cut short, a column is missing, a value is no number, a kind is
+        ReferenceFileError: A line is truncated, a column is missing, a value is not a number, a kind is
             unknown, a figure has no source, a figure of a cell is outside 0-100, no run and metric can fill
-            a cell, or two rows claim one cell.
+            a cell, or two rows are of one cell.
     """
     path = path or experiments.reference
     frame = read_csv(path, ReferenceFileError, COLUMNS)

@@ -23,7 +23,7 @@ DIGITS = {
 }  # fmt: skip
 P_VALUES = ("p_value", "p_holm")
 COUNTS = ("_left_out", "_positives", "_failures")  # in the name of a metric that is a count
-COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are no metric
+COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are not metrics
 FAILED = "failed"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "[": "&#91;", "\\": "&#92;", "|": "\\|"})
 ONE_SEED = ("se_images", "se_seeds", "p_value", "p_holm")  # shown only where a row has several seeds
@@ -35,7 +35,7 @@ def to_markdown(frame: pd.DataFrame, plan: Table, scale: str) -> str:
     Args:
         frame: From `corrloss.tables.build.build_table`.
         plan: The table's own file.
-        scale: Name of the scale; below ``paper`` a warning says that the figures are no evidence.
+        scale: Name of the scale; below ``paper`` a warning says that the figures are not evidence.
     """
     shown = for_people(frame).rename(columns=literal).map(literal)
     body = shown.to_markdown(index=False, disable_numparse=True)

@@ -16,7 +16,7 @@ from corrloss.tables.terminal import WIDTH, to_text
 
 
 class NoTableError(CorrLossError):
-    """There is no table to show, or it is damaged; the message names the file."""
+    """A table to show is missing or damaged; the message names the file."""
 
 
 def show(experiments: Experiments, scale: str, results: Path, width: int = WIDTH) -> str:
@@ -30,7 +30,7 @@ def show(experiments: Experiments, scale: str, results: Path, width: int = WIDTH
 
     Raises:
         NoTableError: No table of this scale is there yet, or one is damaged.
-        ExperimentError: A table's own file is broken, or there is no such scale.
+        ExperimentError: A table's own file is broken, or the scale does not exist.
     """
     plans = [load_table(experiments, name, scale) for name in experiments.tables]
     paths = {plan.name: results / scale / "tables" / f"{plan.name}.csv" for plan in plans if plan.runs}

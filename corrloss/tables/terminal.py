@@ -62,7 +62,7 @@ def _heading(name: str) -> str:
 
 
 def _fitted(shown: pd.DataFrame, width: int) -> str:
-    """Use as much space as the width allows; a line may be too long, but no figure is cut off."""
+    """Use as much space as the width allows; a line may be too long, but no figure is truncated."""
     console = Console(width=1000, color_system=None, markup=False, highlight=False, emoji=False)
     ways = [(1, " "), *((gap, "\n") for gap in (1, 0))]
     for left_out in range(len(GIVE_WAY) + 1):

@@ -6,7 +6,7 @@ correlation = dict(at="model.bbox_head", scope="batch")
 mini = dict(
     channels_last=True,  # convolutions with few channels are a quarter faster in this layout on a CPU
     model=dict(
-        backbone=dict(norm_cfg=dict(requires_grad=True)),  # there are no pretrained weights to preserve
+        backbone=dict(norm_cfg=dict(requires_grad=True)),  # no pretrained weights to preserve
         neck=dict(num_outs=3),
         bbox_head=dict(
             in_channels=32,

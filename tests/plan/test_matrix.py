@@ -58,7 +58,7 @@ BROKEN = {
         DETECTOR, "model.bbox_head", "model.roi_head",
         ["at correlation.at", "'roi_head'", "backbone, bbox_head"],
     ),
-    "correlation at a value": (DETECTOR, "model.bbox_head", "model.type", ["at correlation.at", "no head"]),
+    "correlation at a value": (DETECTOR, "model.bbox_head", "model.type", ["at correlation.at", "a head"]),
     "correlation below a value": (DETECTOR, "model.bbox_head", "model.type.x", ["at correlation.at", "'x'"]),
     "detector without a model": (DETECTOR, "model = ", "modle = ", ["'model' is missing"]),
     "detector that is no Python": (DETECTOR, "model = dict(", "model = dict((", ["SyntaxError", "toy.py"]),

@@ -60,7 +60,7 @@ def command_settings(wildcards, output):
     """Settings for a command, as its arguments.
 
     Snakemake does not compare a param that depends on the output with that of an earlier call: a folder that was
-    moved is no reason to run a job again.
+    moved does not cause a job to run again.
     """
     return ARGUMENTS
 
@@ -68,8 +68,8 @@ def command_settings(wildcards, output):
 def inputs(report, identity, *files):
     """Input function of a job: files, or functions that list them.
 
-    A job is run again if the identity in the report that it wrote is not the planned one; times of files are no
-    reason. So all inputs are `ancient`, and a job whose report is out of date is put among those that
+    A job is run again if the identity in the report that it wrote is not the planned one; times of files do not
+    matter. So all inputs are `ancient`, and a job whose report is out of date is put among those that
     `--forcerun` names. Its inputs are not `ancient`: Snakemake forces no job below an `ancient` input that is to
     be made again.
 
@@ -101,12 +101,12 @@ def planned_identity(stage):
 
 
 def run_name(wildcards):
-    """Name of the run that a job's wildcards stand for."""
+    """Name of the run of a job, by its wildcards."""
     return LOGGED.format(**wildcards)
 
 
 def planned(wildcards):
-    """The run that a job's wildcards stand for."""
+    """The run of a job, by its wildcards."""
     return MATRIX.run(run_name(wildcards))
 
 
@@ -128,7 +128,7 @@ def run_weights(wildcards):
 
 
 def test_dev_data(wildcards):
-    """The data set that stands for COCO test-dev at this scale."""
+    """The data set that is used as COCO test-dev at this scale."""
     return MATRIX.test_dev_data(planned(wildcards).run)
 
 
@@ -138,7 +138,7 @@ def run_files(tables, pattern):
 
 
 def run_wildcards(run):
-    """What the wildcards of a run's jobs stand for."""
+    """Values of the wildcards of a run's jobs."""
     return {
         key: getattr(run, key) for key in ("dataset", "detector", "variant", "seed")
     }
