@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -72,7 +71,7 @@ def project(pristine, tmp_path, monkeypatch):
     return root
 
 
-def assert_success_or_one_message(arguments):
+def assert_success_or_one_message(arguments, seconds=SECONDS):
     started = time.process_time()
     done = CliRunner().invoke(app, arguments, input="")
     assert done.exception is None or isinstance(done.exception, SystemExit), (arguments, done.exc_info)
@@ -80,7 +79,7 @@ def assert_success_or_one_message(arguments):
     if done.exit_code:
         start = ("error: ", "\nAborted.") if done.exit_code == 1 else "Usage: "  # a login that is not given
         assert done.stderr.startswith(start) and len(done.stderr) < 5000, (arguments, done.stderr)
-    assert time.process_time() - started < SECONDS, arguments
+    assert time.process_time() - started < seconds, arguments
     return done
 
 
@@ -151,14 +150,22 @@ def test_values_in_config_files(pristine, project, file, key, value):
         assert_success_or_one_message(["check-data", "mini_coco"])
 
 
-@fuzzed
+@pytest.fixture
+def seconds_of_a_report(project):
+    """CPU seconds of a report without odd values: most of them are drawing."""
+    started = time.process_time()
+    assert CliRunner().invoke(app, ["report"]).exit_code == 0
+    return time.process_time() - started
+
+
+@settings(fuzzed, max_examples=25)
 @given(name=st.sampled_from(["record", "training", "prediction"]), value=odd_value, data=st.data())
-def test_values_in_files_of_a_run(pristine, project, name, value, data):
+def test_values_in_files_of_a_run(pristine, project, seconds_of_a_report, name, value, data):
     path = Path("results/mini/runs") / RUN / f"{name}.json"
     content = changed(json.loads((pristine / path).read_text()), data, value)
     path.write_text(json.dumps(content))
     for call in (("collect",), ("report",), ("cost",), ("evaluate", RUN)):
-        assert_success_or_one_message(list(call))
+        assert_success_or_one_message(list(call), SECONDS + 2 * seconds_of_a_report)
 
 
 @pytest.mark.parametrize("command", [call[0] for call in CALLS if call[0] != "fetch-weights"])
@@ -177,6 +184,14 @@ def test_an_array_that_is_no_archive(project):
     )
 
 
+# A small process between: the peak memory of a process begins with that of the one that starts it, which is
+# large here.
+MEASURED = """
+import os, subprocess, sys
+process = subprocess.Popen([sys.executable, "-m", "corrloss.cli", *sys.argv[1:]])
+_, status, usage = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
+"""
 BOMB = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9 if i else 'x' * 9)}]\n" for i in range(9))
 
 
@@ -194,15 +209,10 @@ BOMB = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9 if i else 'x' * 9)}]
 def test_time_and_memory_of_a_process_are_bounded(project, file, content, call):
     (project / file).write_text(content)
     started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "corrloss.cli", *call],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *call], capture_output=True, text=True, check=False
     )
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 1 and said.startswith("error: ") and "Traceback" not in said, said
-    assert usage.ru_maxrss < MEGABYTES * 1024 and usage.ru_utime + usage.ru_stime < SECONDS
+    code, kilobytes, seconds = map(float, done.stdout.split())
+    assert code == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done.stderr
+    assert kilobytes < MEGABYTES * 1024 and seconds < SECONDS
     assert time.monotonic() - started < 10 * SECONDS  # others use the processor, too

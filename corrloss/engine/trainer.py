@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Callable
 
 import mmdet.datasets
@@ -111,7 +112,8 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
         log_level="WARNING",
         load_from=None if checkpoint is None else str(checkpoint),
         resume=checkpoint is not None,
-        experiment_name=config.bench.run.replace("/", "-"),
+        # mmengine keeps a visualiser and its folder by this name and the second: two starts, two names.
+        experiment_name=f"{config.bench.run.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
         launcher="pytorch" if several else "none",
         cfg=Config(on_cpu),
     )
