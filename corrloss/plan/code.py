@@ -63,15 +63,25 @@ def _homes() -> dict[str, Path]:
 
 @functools.cache
 def _imported(module: Path) -> tuple[Path, ...]:
-    """Modules of this package that a module imports at run time; not what an ``__init__`` re-exports."""
+    """Modules of this package that a module imports at run time, also through a package's ``__init__``."""
     names = []
     for node in _without_type_checking(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            imported = {alias.name for alias in node.names}
+            names += [node.module, *(f"{node.module}.{name}" for name in imported)]
+            names += _homes_of(node.module, imported)
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
     files = (PACKAGE.parent / f"{name.replace('.', '/')}.py" for name in names)
     return tuple(file for file in files if file.is_relative_to(PACKAGE) and file.is_file())
+
+
+def _homes_of(package: str, names: set[str]) -> list[str]:
+    """Modules from which the ``__init__`` of a package imports some names; none where it is no package."""
+    init = PACKAGE.parent / package.replace(".", "/") / "__init__.py"
+    nodes = _tree(init).body if init.is_relative_to(PACKAGE) and init.is_file() else []
+    imports = (node for node in nodes if isinstance(node, ast.ImportFrom) and node.module)
+    return [node.module for node in imports if names & {alias.name for alias in node.names}]
 
 
 def _without_type_checking(tree: ast.AST) -> Iterator[ast.AST]:

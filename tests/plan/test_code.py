@@ -69,3 +69,13 @@ def test_an_edit_makes_stale_what_depends_on_it_and_no_more(package, name, old, 
     edited(package, name, old, new)
     after = {kind: code.code_of(model) for kind, model in models.items()}
     assert {kind for kind in models if before[kind] != after[kind]} == stale
+
+
+def test_what_a_package_re_exports_counts_where_it_is_imported(package):
+    analysis = (code.PACKAGE / "analysis" / "ap.py",)
+    before = code.digest_of(analysis)
+    edited(package, "coco/annotations.py", "import ", "import math as unused_name\nimport ")
+    assert code.digest_of(analysis) != before
+    before = code.digest_of(analysis)
+    edited(package, "coco/submission.py", "import ", "import math as unused_name\nimport ")
+    assert code.digest_of(analysis) == before
