@@ -1,6 +1,6 @@
 """Every family of mmdet's configs with Correlation Loss: it works, or it is refused by name.
 
-``pytest -m slow -s tests/heads/test_zoo.py`` prints the outcome of each.
+``pytest -m sweep -s tests/heads/test_zoo.py`` prints the outcome of each.
 """
 
 import pytest
@@ -9,6 +9,7 @@ from zoo import FAMILIES, REFUSED, UNTESTED, WORKS, one_step, smallest_config
 
 
 @pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_works_or_is_refused_by_name(family):
     MessageHub.get_current_instance().update_info("epoch", 0)  # where TOOD looks it up
