@@ -87,12 +87,13 @@ def read_record(path: Path, run: Run) -> dict:
 def limits(metric: str) -> tuple[float, float]:
     """Least and greatest value of a metric: points, points of correlations and gains, counts.
 
-    >>> limits("AP50"), limits("rho_cls_at_0.5"), limits("rho_img_used")
+    >>> limits("AP50"), limits("rho_cls_at_0.5"), limits("rho_img_positives")
     ((0, 100.001), (-100.001, 100.001), (0, inf))
     """
-    if "_used" in metric or "_left_out" in metric:
+    if any(count in metric for count in ("_used", "_left_out", "_positives", "_failures")):
         return 0, math.inf
-    return -100.001 if metric.startswith(("rho_", "tide_")) else 0, 100.001  # rounded in runs.csv
+    signed = metric.startswith(("rho_", "tide_")) or metric == "object_PCC"
+    return -100.001 if signed else 0, 100.001  # rounded in runs.csv
 
 
 def runs_frame(records: Iterable[tuple[Run, dict]]) -> pd.DataFrame:
