@@ -37,7 +37,7 @@ def kill_after(project, seconds, with_children):
     """
     process = project.start("--nolock")
     for line in process.stdout:
-        if line.startswith(("rule ", "localrule ")):
+        if line.startswith("Execute "):  # the profile prints no rules
             break
     time.sleep(seconds)
     alive = process.poll() is None
