@@ -143,7 +143,7 @@ def bench_measures(folder: Path, repeats: int) -> None:
         for order in ORDERS:
             average_precision(truth, bound_after_nms(found, matches, order))
         rho_img(load_positives(folder / "positives.npz", truth), truth)
-        for name in ("a", "b"):  # stand in for the two that the predict stage re-dealt before NMS
+        for name in ("a", "b"):  # stand in for the two that the predict stage reassigned before NMS
             average_precision(truth, load_detections(folder / f"{name}.json", truth))
 
     row("ρ_img, ρ_cls and four bounds, loaded", *medians([measures], repeats))

@@ -25,15 +25,15 @@ def test_each_group_keeps_its_scores_and_has_them_in_order(data, n, order):
     scores = data.draw(hnp.arrays(np.float32, n, elements=unit))
     ious = data.draw(hnp.arrays(np.float64, n, elements=unit))
     groups = data.draw(hnp.arrays(np.int64, n, elements=st.integers(0, 4)))
-    dealt = reassign_scores(scores, ious, groups, order)
-    assert dealt.dtype == scores.dtype
+    found = reassign_scores(scores, ious, groups, order)
+    assert found.dtype == scores.dtype
     for group in np.unique(groups):
         chosen = groups == group
-        assert sorted(dealt[chosen]) == sorted(scores[chosen])
+        assert sorted(found[chosen]) == sorted(scores[chosen])
         # Sorted by IoU, scores never step the wrong way between two different IoUs.
         for i in np.flatnonzero(chosen):
             above = chosen & (ious > ious[i])
-            assert (dealt[above] >= dealt[i]).all() if order == "best" else (dealt[above] <= dealt[i]).all()
+            assert (found[above] >= found[i]).all() if order == "best" else (found[above] <= found[i]).all()
 
 
 def test_redeal_refuses_what_it_cannot_deal():

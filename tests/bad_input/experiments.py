@@ -20,7 +20,7 @@ TABLE_CASES = {
     "empty": (whole(""), "expected a mapping, got nothing"),
     "no YAML": (text("title: ", "title: ["), "not readable as YAML"),
     "other bytes": (whole("title: ä".encode("latin-1")), "not readable as YAML"),
-    "a key that stands twice": (added("data: coco"), "duplicate key 'data'"),
+    "a duplicate key": (added("data: coco"), "duplicate key 'data'"),
     "an unknown key": (added("colour: red"), "unknown key 'colour'; valid keys: "),
     "50,000 brackets": (text("title: ", f"title: {'[' * 50_000}"), "expected at most 50 levels"),
     "aliases that multiply": (whole(BOMB), "at most 50 levels and 100000 nodes, aliases included, got more"),

@@ -275,7 +275,7 @@ RUNS_CASES = {
     "empty": (whole(""), "line 1: no column run"),
     "cut off": (cut, "line "),
     "a column that is missing": (text("coefficient", "coef"), "line 1: no column coefficient"),
-    "a column that stands twice": (text(",AP50,", ",AP,"), "line 1: column AP is there twice"),
+    "a duplicate column": (text(",AP50,", ",AP,"), "line 1: column AP is there twice"),
     "a weight in words": (
         text(",spearman,0.1,", ",spearman,much,"),
         "weight: expected a finite number, found 'much'",
