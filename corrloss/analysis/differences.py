@@ -65,7 +65,7 @@ def paired_difference(
     Raises:
         ReplicatesError: Unequal numbers of runs, none, or runs of different images or resamples.
     """
-    _check_comparable(baselines, others)
+    check_comparable(baselines, others)
     pairs = list(zip(baselines, others, strict=True))
     deltas = np.stack([other.estimate - baseline.estimate for baseline, other in pairs])
     replicates = np.stack([other.values - baseline.values for baseline, other in pairs])
@@ -140,6 +140,33 @@ def half_width(parts: list[tuple[float, int]], p_value: float) -> float:
     return quantiles / sqrt(total) if total else 0.0
 
 
+def seeds_needed(found: Interval, gain: float = 1.0, power: float = 0.8, most: int = 1000) -> int | None:
+    """Return how many seeds a true gain takes to be seen: a 95% interval above 0 with a given probability.
+
+    The smallest n whose standard error of n seeds, times the sum of the t quantiles of 0.975 and of `power`,
+    is at most the gain. The spread of seeds and the error of the images are those that were measured; a
+    spread of few seeds is itself uncertain (three: by half to six times).
+
+    Args:
+        found: From `combine_seeds`, of two seeds or more.
+        gain: True gain, in points.
+        power: Probability to see it, in (0.5, 1).
+        most: Largest number that is tried.
+
+    Returns:
+        At least 2; None where the spread of seeds is unknown, or no number up to `most` suffices, since the
+        images alone are too few.
+
+    >>> seeds_needed(Interval(0.4, -0.2, 1.0, 0.2, 0.2, 0.25, 0.57, 5000, 5))
+    6
+    """
+    for n in range(2, most + 1):
+        parts = [(found.se_images**2, found.n_images - 1), (found.sd_seeds**2 / n, n - 1)]
+        if half_width(parts, 0.05) + half_width(parts, 2 * (1 - power)) <= gain:
+            return n
+    return None
+
+
 def _p_value(delta: float, parts: list[tuple[float, int]]) -> float:
     """Return the p at which the interval of coverage 1 − p ends at 0."""
     if np.isnan([delta, *(part for part, _ in parts)]).any():
@@ -151,7 +178,12 @@ def _p_value(delta: float, parts: list[tuple[float, int]]) -> float:
     return float(brentq(lambda p: half_width(parts, p) - abs(delta), SMALLEST_P, 1.0))
 
 
-def _check_comparable(baselines: Sequence[Replicates], others: Sequence[Replicates]) -> None:
+def check_comparable(baselines: Sequence[Replicates], others: Sequence[Replicates]) -> None:
+    """Refuse runs that cannot be compared seed by seed.
+
+    Raises:
+        ReplicatesError: Unequal numbers of runs, none, or runs of different images or resamples.
+    """
     if len(baselines) != len(others) or not baselines:
         raise ReplicatesError(
             f"expected one baseline and one other run for every seed, found {len(baselines)} baselines and "

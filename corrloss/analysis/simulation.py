@@ -68,6 +68,36 @@ def coverage(n_seeds: int, ratio: float, interaction: float, n_experiments: int)
     return sum(gain.ci_low <= 0 <= gain.ci_high for gain, _ in found) / n_experiments
 
 
+def pooled_coverage(
+    n_detectors: int,
+    ratio: float,
+    n_experiments: int,
+    seeds: tuple[int, ...] = (1, 3, 5),
+    interaction: float = INTERACTION,
+    seed: int = 0,
+) -> float:
+    """Return how often the 95% interval of the mean gain over detectors holds the true one.
+
+    Args:
+        n_detectors: Detectors; each has an effect of its own, besides those of its seeds and of the images.
+        ratio: Standard deviation of the effect of a detector over the error of the images in one gain.
+        n_experiments: Simulated experiments.
+        seeds: Seeds of the first, second, ... detector, then from the start again.
+        interaction: Share of the variance of the images that differs from detector to detector, 0 to 1.
+        seed: Of the simulation.
+    """
+    rng, held = np.random.default_rng(seed), 0
+    shared, own = SE_IMAGES * np.sqrt(1 - interaction), SE_IMAGES * np.sqrt(interaction)
+    of_seeds = PRIOR_SD / np.sqrt(np.resize(seeds, n_detectors))
+    for _ in range(n_experiments):
+        deltas = shared * rng.normal() + np.hypot(own, ratio * SE_IMAGES) * rng.normal(size=n_detectors)
+        deltas += of_seeds * rng.normal(size=n_detectors)
+        resampled = shared * rng.normal(size=RESAMPLES) + own * rng.normal(size=(n_detectors, RESAMPLES))
+        found = combine_seeds(deltas, deltas[:, None] + resampled, N_IMAGES)
+        held += found.ci_low <= 0 <= found.ci_high
+    return held / n_experiments
+
+
 def label_rates(
     published: float, share: float, n_seeds: int, n_experiments: int = 5000, sd_seeds: float = PRIOR_SD
 ) -> dict[str, float]:
@@ -103,6 +133,10 @@ def main() -> None:
     for n_seeds, interaction in product((2, 3, 5), (0.0, 0.5, 1.0)):
         held = (100 * coverage(n_seeds, ratio, interaction, n) for ratio in ratios)
         print(_row([n_seeds, f"{interaction:.0%}", *held]), flush=True)
+    print("", _row(["detectors", *(f"ratio {ratio:g}" for ratio in ratios)]), _row(["---"] * 5), sep="\n")
+    for n_detectors in (3, 6, 12):
+        held = (100 * pooled_coverage(n_detectors, ratio, n) for ratio in ratios)
+        print(_row([n_detectors, *held]), flush=True)
     heads = ["published", "true", "seeds", *OF_GAINS]
     print("", _row(heads), _row(["---"] * len(heads)), sep="\n")
     for published, n_seeds, share in product((0.8, 1.6), (1, 3, 5), SHARES):
