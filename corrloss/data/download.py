@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from corrloss.errors import CorrLossError
 from corrloss.files import atomic_write, escapes_root, write_json
+from corrloss.parent import end_with_parent
 from corrloss.plan.pretrained import checksum_of
 
 _CHUNK = 1 << 20
@@ -223,19 +224,14 @@ def _is_complete(part: Path, size: int | None) -> bool:
 
 def _run_curl(url: str, part: Path, size: int | None, progress: bool) -> str | None:
     """Append what one connection gives to `part`; None when the file is complete, else why it is not."""
-    if shutil.which("curl") is None:
-        raise DownloadError("Downloads need the program curl, which is not installed: install it, run again.")
     if size is not None:
-        _require_space(part, size - _size(part))
-    protocols = "=https" if url.startswith("https:") else "=http,https"  # of redirections, too
-    command = ["curl", "--location", "--fail", "--globoff", "--proto", protocols, "--continue-at", "-"]
-    command += ["--connect-timeout", "30", "--speed-limit", "1", "--speed-time", str(_TIMEOUT)]
+        require_space(part, size - _size(part))
+    command = [*curl_command(url), "--continue-at", "-"]
     command += ["--max-filesize", str(size)] if size is not None else []
     command += ["--progress-bar"] if progress else ["--silent"]
     command += ["--write-out", "%{http_code}", "--output", str(part), "--url", url]
-    limit = None if size is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
-    # --max-filesize compares what the host announces, the limit of the process what it sends.
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, preexec_fn=limit)
+    start = partial(as_child, size)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, preexec_fn=start)
     status = int(done.stdout[-3:] or 0)
     if done.returncode == 0:
         return None
@@ -254,11 +250,41 @@ def _run_curl(url: str, part: Path, size: int | None, progress: bool) -> str | N
     return f"curl failed with exit code {done.returncode}" + (f", status {status}" if status else "")
 
 
+def curl_command(url: str) -> list[str]:
+    """The start of a call of curl for an address, or for all addresses that start with it.
+
+    Raises:
+        DownloadError: it is another kind of address, or curl is missing.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise DownloadError(f"expected an http or https address, got {url!r}")
+    if shutil.which("curl") is None:
+        raise DownloadError("Downloads need the program curl, which is not installed: install it, run again.")
+    protocols = "=https" if url.startswith("https:") else "=http,https"  # of redirections, too
+    command = ["curl", "--location", "--fail", "--globoff", "--proto", protocols]
+    return [*command, "--connect-timeout", "30", "--speed-limit", "1", "--speed-time", str(_TIMEOUT)]
+
+
+def as_child(largest: int | None) -> None:
+    """What curl is started with: it ends with this process, and writes no file larger than so many bytes.
+
+    `--max-filesize` compares what the host announces, this limit what it sends.
+    """
+    end_with_parent()
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _require_space(path: Path, needed: int) -> None:
+def require_space(path: Path, needed: int) -> None:
+    """Refuse to write so many bytes where the disk has less room.
+
+    Raises:
+        DownloadError: there is less.
+    """
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise DownloadError(
@@ -336,7 +362,7 @@ def unpack(archive: Path, root: Path, *, progress: bool = True) -> list[str]:
                 _refuse_unsafe(member, archive)
             todo = [m for m in members if _size(root / m.filename) != m.file_size]
             root.mkdir(parents=True, exist_ok=True)
-            _require_space(root / archive.name, sum(member.file_size for member in todo))
+            require_space(root / archive.name, sum(member.file_size for member in todo))
             for member in tqdm(todo, f"unpacking {archive.name}", unit="file", disable=not progress):
                 with atomic_write(root / member.filename) as temporary, open(temporary, "wb") as file:
                     shutil.copyfileobj(opened.open(member), file, _CHUNK)

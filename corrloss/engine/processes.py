@@ -12,9 +12,9 @@ import torch.distributed as dist
 from mmengine.config import Config
 
 from corrloss.engine.checkpoints import Checkpoints
-from corrloss.engine.parent import end_with_parent
 from corrloss.engine.trainer import last_weights, train_here, write_training
 from corrloss.errors import CorrLossError
+from corrloss.parent import end_with_parent
 from corrloss.run import RunFolder
 
 

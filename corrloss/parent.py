@@ -1,7 +1,7 @@
 """Ending a child process with its parent.
 
 Locks on GPUs and on a run's folder belong to the process that took them. A child process that outlives it
-would continue computing without a lock.
+would continue computing without a lock, or downloading to a file that the next call continues.
 """
 
 from __future__ import annotations
