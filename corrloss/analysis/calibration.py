@@ -17,8 +17,9 @@ CALIBRATION = ("LaECE", "D_ECE")
 LAECE_BINS, DECE_BINS = 25, 10
 #: IoU from which boxes overlap at all; at 0 a box would match an annotation that it does not touch.
 ANY_OVERLAP = 1e-9
-#: Lowest scores of the detections that count, besides 0.
+#: Lowest scores of the detections that count, besides 0; then those of the curves.
 SCORES = (0.1, 0.3, 0.5)
+CURVE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def match_for_calibration(ground_truth: GroundTruth, detections: Detections) -> Matches:
@@ -36,15 +37,57 @@ def calibration_errors(
         ground_truth: The annotations that were matched. Classes without any do not count, as in AP.
         least_score: Lowest score of the detections that count, 0 to 1.
     """
+    found = reliability(matches, ground_truth, least_score)
+    return {name: 100 * float(np.sum(bins[:, 0] * bins[:, 3])) for name, bins in found.items()}
+
+
+def reliability(
+    matches: Matches, ground_truth: GroundTruth, least_score: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Return the reliability diagram behind each of `CALIBRATION`.
+
+    Args:
+        matches: From `match_for_calibration`.
+        ground_truth: The annotations that were matched.
+        least_score: Lowest score of the detections that count, 0 to 1.
+
+    Returns:
+        float64 (bins, 4) of each error: weight of the bin; mean score; mean IoU (of D-ECE: precision); mean
+        of their absolute difference. All are means over classes (D-ECE has one class of all), so the error is
+        the sum of weight times absolute difference. NaN without detections; an empty bin has weight 0.
+    """
     annotated = np.isin(ground_truth.category_ids, ground_truth.category_id[~ground_truth.is_crowd])
     kept = (matches.score >= least_score) & annotated[matches.category]
-    iou, ignored = _targets(matches), matches.ignored[0]
-    own = kept & ~ignored[0]
-    classes = [own & (matches.category == index) for index in np.unique(matches.category[own])]
-    errors = [_expected_error(matches.score[rows], iou[rows], LAECE_BINS) for rows in classes]
-    own = kept & ~ignored[1]
-    d_ece = _expected_error(matches.score[own], matches.is_true[0, 1, own].astype(float), DECE_BINS)
-    return {"LaECE": 100 * float(np.mean(errors)) if errors else float("nan"), "D_ECE": 100 * d_ece}
+    at_any, at_half = kept & ~matches.ignored[0]
+    score, category, one = matches.score, matches.category, np.zeros(len(kept), dtype=int)
+    true = matches.is_true[0, 1].astype(np.float64)
+    return {
+        "LaECE": _bins(score[at_any], _targets(matches)[at_any], category[at_any], LAECE_BINS),
+        "D_ECE": _bins(score[at_half], true[at_half], one[at_half], DECE_BINS),
+    }
+
+
+def calibration_curves(matches: Matches, ground_truth: GroundTruth) -> dict[str, list]:
+    """Return what the figures of calibration need, for JSON; None where a value is undefined.
+
+    Args:
+        matches: From `match_for_calibration`.
+        ground_truth: The annotations that were matched.
+
+    Returns:
+        ``LaECE`` and ``D_ECE``: the bins of `reliability`, of all detections. ``over_scores``: the errors in
+        points of the detections from each of `CURVE` on, as ``[score, LaECE, D_ECE]``.
+    """
+    errors = [calibration_errors(matches, ground_truth, score) for score in CURVE]
+    rows = [
+        [score, *(of_score[name] for name in CALIBRATION)]
+        for score, of_score in zip(CURVE, errors, strict=True)
+    ]
+    found = reliability(matches, ground_truth) | {"over_scores": np.array(rows)}
+    return {
+        name: [[None if np.isnan(value) else round(value, 5) for value in row] for row in table.tolist()]
+        for name, table in found.items()
+    }
 
 
 def calibrated(ground_truth: GroundTruth, detections: Detections, matches: Matches) -> Detections:
@@ -81,9 +124,22 @@ def _targets(matches: Matches) -> np.ndarray:
     return np.where(matches.is_true[0, 0], np.append(matches.pairs.iou, 0.0)[matches.pair[0, 0]], 0.0)
 
 
-def _expected_error(scores: np.ndarray, targets: np.ndarray, n_bins: int) -> float:
-    """Return the mean of |mean score − mean target| over bins (low, high], weighted by their entries."""
-    if len(scores) == 0:
-        return float("nan")
-    bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], scores, side="left")
-    return float(np.abs(np.bincount(bins, scores - targets)).sum() / len(scores))
+def _bins(score: np.ndarray, target: np.ndarray, group: np.ndarray, n_bins: int) -> np.ndarray:
+    """Return weight, mean score, mean target and mean |difference| of bins (low, high], float64 (n_bins, 4).
+
+    Entries of a group share a weight of 1 / groups, and bins are averaged over groups by weight.
+    """
+    if len(score) == 0:
+        return np.full((n_bins, 4), np.nan)
+    _, group, size = np.unique(group, return_inverse=True, return_counts=True)
+    bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], score, side="left")
+    cell = group * n_bins + bins
+    share = 1 / (size * len(size))[:, None]
+    counts, scores, targets = (
+        np.bincount(cell, values, len(size) * n_bins).reshape(-1, n_bins) * share
+        for values in (None, score, target)
+    )
+    weight = counts.sum(axis=0)
+    sums = scores.sum(axis=0), targets.sum(axis=0), np.abs(scores - targets).sum(axis=0)
+    filled = np.where(weight > 0, weight, 1)
+    return np.column_stack([weight, *(values / filled for values in sums)])

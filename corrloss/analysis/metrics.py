@@ -12,13 +12,7 @@ from corrloss.analysis.ap import (
     with_many_detections,
 )
 from corrloss.analysis.bounds import LEVELS, ORDERS, bound_after_nms, order_failures, with_ious_as_scores
-from corrloss.analysis.calibration import (
-    CALIBRATION,
-    SCORES,
-    calibrated,
-    calibration_errors,
-    match_for_calibration,
-)
+from corrloss.analysis.calibration import CALIBRATION, SCORES, calibration_errors
 from corrloss.analysis.correlation import (
     ALIGNMENT,
     POSITIVE_IOU,
@@ -30,13 +24,18 @@ from corrloss.analysis.correlation import (
     rho_cls,
     rho_img,
 )
-from corrloss.analysis.matching import match
+from corrloss.analysis.matching import Matches, match
 from corrloss.analysis.stored_run import StoredRun
 from corrloss.analysis.tide import OLRP, TIDE, optimal_lrp, tide_errors
+from corrloss.coco import GroundTruth
 
 RHO = ("rho_cls", "rho_img")
 #: Below the IoU from which positives are stored.
 UNKNOWN = Correlation(*[nan] * 7)
+#: Lowest score of the detections whose calibration is measured, by the suffix of the figure.
+AT_SCORES = {"": 0.0} | {f"_at_{score}": score for score in SCORES}
+#: First part of the names of figures after isotonic regression on held-out images.
+ISOTONIC = "isotonic_"
 RHO_TOP, TOP_SUFFIXES = f"rho_img_top{TOP_PER_OBJECT}", ("", "_left_out", "_positives")
 
 
@@ -56,8 +55,8 @@ def metric_names(masks: bool) -> list[str]:
         *(f"bound_{level}_{order}_AP" for level in LEVELS for order in ORDERS),
         *(f"bound_{level}_failures" for level in LEVELS),
         "iou_scores_AP",
-        *(f"{name}{at}" for at in ("", *(f"_at_{score}" for score in SCORES)) for name in CALIBRATION),
-        *(f"isotonic_{name}" for name in ("AP", *CALIBRATION)),
+        *(f"{kind}{name}{at}" for kind in ("", ISOTONIC) for at in AT_SCORES for name in CALIBRATION),
+        *(f"{ISOTONIC}{name}" for name in ("AP", "oLRP")),
     ]
 
 
@@ -121,16 +120,22 @@ def _of_matches(run: StoredRun, backend: Backend, threshold: float) -> dict[str,
 
 
 def _of_calibration(run: StoredRun, backend: Backend) -> dict[str, float]:
-    """Return calibration errors, from several scores on and after isotonic regression, and AP after it."""
-    matches = match_for_calibration(run.ground_truth, run.boxes)
-    errors = calibration_errors(matches, run.ground_truth)
-    for score in SCORES:
-        of_score = calibration_errors(matches, run.ground_truth, score)
-        errors |= {f"{name}_at_{score}": of_score[name] for name in CALIBRATION}
-    mended = calibrated(run.ground_truth, run.boxes, matches)
-    after = calibration_errors(match_for_calibration(run.ground_truth, mended), run.ground_truth)
-    after["AP"] = average_precision(run.ground_truth, mended, backend=backend)["AP"]
-    return errors | {f"isotonic_{name}": value for name, value in after.items()}
+    """Return calibration errors, of all detections and from several scores on.
+
+    The same after isotonic regression, and AP and oLRP after it.
+    """
+    truth = run.ground_truth
+    mended, matches = run.calibrated
+    after = _calibration_errors(run.calibration_matches, truth)
+    after |= {f"{ISOTONIC}{name}": value for name, value in _calibration_errors(matches, truth).items()}
+    after[f"{ISOTONIC}AP"] = average_precision(truth, mended, backend=backend)["AP"]
+    after[f"{ISOTONIC}oLRP"] = optimal_lrp(matches, truth)["oLRP"]
+    return after
+
+
+def _calibration_errors(matches: Matches, ground_truth: GroundTruth) -> dict[str, float]:
+    errors = {suffix: calibration_errors(matches, ground_truth, score) for suffix, score in AT_SCORES.items()}
+    return {f"{name}{suffix}": value for suffix, found in errors.items() for name, value in found.items()}
 
 
 def _flat(name: str, correlation: Correlation) -> dict[str, float | int]:

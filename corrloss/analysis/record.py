@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from corrloss.analysis.ap import Backend
+from corrloss.analysis.calibration import calibration_curves
 from corrloss.analysis.metrics import metric_names, run_metrics
 from corrloss.analysis.replicates import bootstrap_ap, unknown_replicates
 from corrloss.analysis.stored_run import StoredRun
@@ -28,23 +29,25 @@ def make_record(
         backend: Tool that computes AP.
 
     Returns:
-        ``run, seed, identity, metrics, ap_backend, train_seconds, predict_seconds, peak_memory_mb,
-        environment, iterations, resumes, commit, date``; after a failed training also ``failed``, the reason,
-        and every metric is None.
+        ``run, seed, identity, metrics, calibration, ap_backend, train_seconds, predict_seconds,
+        peak_memory_mb, environment, iterations, resumes, commit, date``; after a failed training also
+        ``failed``, the reason, and every metric is None. ``calibration`` has the curves of the boxes as they
+        are, ``none``, and after isotonic regression, ``isotonic``.
 
     Raises:
         StageReportError: The report of the training or of the prediction is damaged.
     """
     training, prediction = folder.read_training(), folder.read_prediction()
     if "failed" in training:
-        metrics = dict.fromkeys(metric_names(masks=stored.masks is not None))
+        metrics, calibration = dict.fromkeys(metric_names(masks=stored.masks is not None)), {}
     else:
-        metrics = run_metrics(stored, backend)
+        metrics, calibration = run_metrics(stored, backend), _calibration(stored)
     return {
         "run": run,
         "seed": int(run.rpartition("seed")[2]),
         "identity": identity,
         "metrics": metrics,
+        "calibration": calibration,
         "ap_backend": backend,
         "train_seconds": training["train_seconds"],
         "predict_seconds": prediction["predict_seconds"],
@@ -56,6 +59,11 @@ def make_record(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **({"failed": training["failed"]} if "failed" in training else {}),
     }
+
+
+def _calibration(stored: StoredRun) -> dict[str, dict[str, list]]:
+    matches = {"none": stored.calibration_matches, "isotonic": stored.calibrated[1]}
+    return {name: calibration_curves(found, stored.ground_truth) for name, found in matches.items()}
 
 
 def write_replicates(folder: RunFolder, identity: str, stored: StoredRun) -> None:

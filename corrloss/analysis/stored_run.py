@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from corrloss.analysis.bounds import ORDERS
+from corrloss.analysis.calibration import calibrated, match_for_calibration
 from corrloss.analysis.correlation import Positives, load_positives
+from corrloss.analysis.matching import Matches
 from corrloss.coco import Detections, GroundTruth, load_detections, load_ground_truth
 from corrloss.run import RunFolder
 
@@ -33,6 +36,17 @@ class StoredRun:
     def detections(self) -> list[Detections]:
         """Boxes and, where there are any, masks."""
         return [self.boxes] if self.masks is None else [self.boxes, self.masks]
+
+    @cached_property
+    def calibrated(self) -> tuple[Detections, Matches]:
+        """Boxes after isotonic regression on held-out images, with their matches for calibration."""
+        boxes = calibrated(self.ground_truth, self.boxes, self.calibration_matches)
+        return boxes, match_for_calibration(self.ground_truth, boxes)
+
+    @cached_property
+    def calibration_matches(self) -> Matches:
+        """Matches of the boxes for calibration."""
+        return match_for_calibration(self.ground_truth, self.boxes)
 
 
 def load_run(folder: RunFolder, annotations: Path, identity: str = "") -> StoredRun:

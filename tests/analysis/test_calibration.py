@@ -1,14 +1,19 @@
+import json
+
 import numpy as np
 import pytest
 from pycocotools.mask import iou as coco_iou
 from scipy import stats
 from synthetic_coco import load, make_dataset, make_detections
 
-from corrloss.analysis.ap import average_precision
+from corrloss.analysis.ap import average_precision, hotcoco_evaluation
 from corrloss.analysis.calibration import (
+    CURVE,
     calibrated,
+    calibration_curves,
     calibration_errors,
     match_for_calibration,
+    reliability,
 )
 
 
@@ -58,6 +63,48 @@ def test_both_errors_are_those_of_the_slow_definitions(run, least):
     assert errors["LaECE"] == pytest.approx(100 * np.mean(laece), abs=1e-9)
     true = (greedy(truth, found, 0.5) > 0).astype(float)
     assert errors["D_ECE"] == pytest.approx(100 * slow_error(found.score[kept], true[kept], 10), abs=1e-9)
+
+
+@pytest.mark.parametrize("crowd", [0, 0.2])
+def test_d_ece_and_its_bins_are_those_of_hotcoco(tmp_path, crowd):
+    """Away from the edges of bins, which belong to the lower bin here and to the upper one there."""
+    dataset = make_dataset(3, images=40, categories=3, crowd=crowd)
+    truth, found = load(tmp_path, dataset, make_detections(3, dataset))
+    theirs = hotcoco_evaluation(truth, found).calibration(n_bins=10, iou_threshold=0.5)
+    matches = match_for_calibration(truth, found)
+    assert calibration_errors(matches, truth)["D_ECE"] == pytest.approx(100 * theirs["ece"], abs=1e-9)
+    for own, other in zip(reliability(matches, truth)["D_ECE"], theirs["bins"], strict=True):
+        expected = (other["count"] / theirs["num_detections"], other["avg_confidence"], other["avg_accuracy"])
+        assert tuple(own[:3]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_bins_of_laece_are_means_over_classes_of_the_slow_definition(run):
+    truth, found = run
+    bins = reliability(match_for_calibration(truth, found), truth)["LaECE"]
+    iou, n_classes = greedy(truth, found, 0), len(truth.category_ids)
+    for k, (weight, score, target, gap) in enumerate(bins):
+        rows = []
+        for category in truth.category_ids:
+            own = found.category_id == category
+            in_bin = own & (np.clip(np.ceil(found.score * 25 - 1e-9), 1, 25) == k + 1)
+            share = in_bin.sum() / own.sum() / n_classes
+            pair = [found.score[in_bin].mean(), iou[in_bin].mean()] if share else [0, 0]
+            rows.append([share, *pair, abs(pair[0] - pair[1])])
+        rows = np.array(rows)
+        assert weight == pytest.approx(rows[:, 0].sum())
+        if weight:
+            assert (score, target, gap) == pytest.approx(np.average(rows[:, 1:], axis=0, weights=rows[:, 0]))
+
+
+def test_curves_are_json_and_agree_with_the_errors(run):
+    truth, found = run
+    matches = match_for_calibration(truth, found)
+    curves = json.loads(json.dumps(calibration_curves(matches, truth), allow_nan=False))
+    assert [row[0] for row in curves["over_scores"]] == list(CURVE)
+    for score, *errors in curves["over_scores"]:
+        expected = list(calibration_errors(matches, truth, score).values())
+        assert errors == (pytest.approx(expected, abs=1e-4) if not np.isnan(expected[0]) else [None, None])
+    assert {name: len(curves[name]) for name in ("LaECE", "D_ECE")} == {"LaECE": 25, "D_ECE": 10}
 
 
 def test_detections_on_crowds_and_of_classes_without_annotations_do_not_count(tmp_path):
