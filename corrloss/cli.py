@@ -114,7 +114,7 @@ def make_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> N
 
 @command
 def download(
-    dataset: Annotated[str, typer.Argument(help="coco, coco_test_dev or cityscapes.")],
+    dataset: Annotated[str, typer.Argument(help="coco, coco_small, coco_test_dev or cityscapes.")],
     pairs: Pairs = None,
     host: Annotated[str | None, typer.Option(help="A mirror of COCO's host.")] = None,
     root: Root = HERE,
@@ -136,6 +136,41 @@ def download(
         download_cityscapes(folder)
     else:
         download_coco(folder, PARTS[dataset], host=host or COCO_HOST)
+
+
+@command
+def fetch_sample(
+    dataset: DatasetName,
+    pairs: Pairs = None,
+    host: Annotated[str, typer.Option(envvar="CORRLOSS_COCO_HOST", help="A mirror of COCO's host.")] = "",
+    root: Root = HERE,
+) -> None:
+    """Choose the sample that a data set trains on, and fetch its images and the test images; resumes."""
+    from corrloss.data.dataset import fetch_sample as fetch
+    from corrloss.data.download import COCO_HOST
+    from corrloss.files import write_json
+    from corrloss.plan.data_files import made_mark
+    from corrloss.plan.identity import sample_identity
+
+    settings = load(root, pairs)
+    data, _ = settings.dataset(dataset), settings.section(dataset, "sample")
+    fetched = fetch(settings.folder_of(dataset), data, host=host or COCO_HOST)
+    mark = made_mark(data, settings.data_root, "train")
+    write_json(mark, {"identity": sample_identity(data), "images": fetched})
+
+
+@command
+def sample_statistics(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> None:
+    """Print how close the sample of a data set is to the full set, and to a simple random sample."""
+    from corrloss.data.sample import choose_images, read_objects, statistics
+
+    settings = load(root, pairs)
+    data, sample = settings.dataset(dataset), settings.section(dataset, "sample")
+    folder = settings.folder_of(dataset)
+    full = read_objects(folder / sample["of"]["ann_file"])
+    random = choose_images(full, sample["images"], sample["seed"], exchange=False)
+    chosen = read_objects(folder / data["train"]["ann_file"])
+    print(statistics(full, {"sample": chosen, "simple random sample": full.of(random)}))
 
 
 @command

@@ -211,7 +211,7 @@ def test_a_broken_input_of_a_table_is_one_message(invoke, project, file, said):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("download voc", "expected one of coco, coco_test_dev, cityscapes, got 'voc'"),
+        ("download voc", "expected one of coco, coco_small, coco_test_dev, cityscapes, got 'voc'"),
         ("make-data voc", "experiments/datasets/voc.py: no such file; there are"),
         ("check-data voc", "experiments/datasets/voc.py: no such file"),
         ("show", "results/mini/tables: no table yet"),

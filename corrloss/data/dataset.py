@@ -1,4 +1,4 @@
-"""Make or check a data set as its file in ``experiments/datasets`` describes it."""
+"""Make, fetch or check a data set as its file in ``experiments/datasets`` describes it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pathlib import Path
 from corrloss.coco import DataSetError
 from corrloss.coco.check import Needs, check_coco
 from corrloss.coco.published import COCO_CATEGORIES
+from corrloss.data.download import COCO_HOST, download_coco, missing_parts
+from corrloss.data.download import PARTS as PARTS_OF_COCO
+from corrloss.data.images import fetch_images
 from corrloss.data.mini_cityscapes import make_mini_cityscapes
 from corrloss.data.mini_coco import make_mini_coco
+from corrloss.data.sample import check_sample, write_sample
 
 PARTS = ("train", "test")
 
@@ -23,6 +27,42 @@ def make_dataset(folder: Path, make: dict) -> None:
     """
     generators = {"mini_coco": make_mini_coco, "mini_cityscapes": make_mini_cityscapes}
     generators[make["type"]](folder, **{key: value for key, value in make.items() if key != "type"})
+
+
+def fetch_sample(folder: Path, data: dict, *, host: str = COCO_HOST, progress: bool = True) -> dict[str, int]:
+    """Choose the sample that a data set trains on, and fetch its images and the test images.
+
+    What is on disk is kept, and is not fetched. An interrupted call is continued by the next one.
+
+    Args:
+        folder: Folder of the data set.
+        data: Its file in ``experiments/datasets``, with ``sample``: ``images``, ``seed``, and of what it is a
+            sample, ``of``.
+        host: A mirror of COCO's host.
+        progress: Whether to show progress bars on standard error.
+
+    Returns:
+        Number of images that were ``present``, were ``linked`` to the full set and were ``downloaded``.
+
+    Raises:
+        DataSetError: See `corrloss.data.sample.write_sample` and `corrloss.data.images.fetch_images`.
+        DownloadError: See `corrloss.data.download.download_coco` and `fetch_images`.
+    """
+    sample, full, train = data["sample"], data["sample"]["of"], data["train"]
+    if full.get("expected") == "coco_2017_train":
+        download_coco(
+            folder, missing_parts(folder, PARTS_OF_COCO["coco_small"]), host=host, progress=progress
+        )
+    annotations = folder / train["ann_file"]
+    write_sample(
+        folder / full["ann_file"],
+        annotations,
+        images=sample["images"],
+        seed=sample["seed"],
+        expected=full.get("expected"),
+    )
+    split, local = Path(full["img"]).name, folder / full["img"]
+    return fetch_images(annotations, folder / train["img"], split, local=local, host=host, progress=progress)
 
 
 def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size: int = 32) -> dict:
@@ -43,6 +83,9 @@ def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size
     Raises:
         DataSetError: Anything is wrong; the message lists all of it, with file and entry.
     """
+    if "sample" in settings:
+        sample = settings["sample"]
+        check_sample(folder / settings["train"]["ann_file"], images=sample["images"], seed=sample["seed"])
     classes = settings.get("classes") or list(COCO_CATEGORIES.values())  # mmdet's default
     reports = {
         part: check_coco(

@@ -73,8 +73,12 @@ COCO_2017 = {
 }
 """The parts of COCO 2017 by name; those of test-dev are test2017 and image_info_test."""
 
-PARTS = {"coco": ("train2017", "val2017", "annotations"), "coco_test_dev": ("test2017", "image_info_test")}
-"""What of COCO 2017 the data sets of `experiments/datasets` need."""
+PARTS = {
+    "coco": ("train2017", "val2017", "annotations"),
+    "coco_small": ("val2017", "annotations"),
+    "coco_test_dev": ("test2017", "image_info_test"),
+}
+"""What of COCO 2017 the data sets of `experiments/datasets` need; single images apart."""
 
 CITYSCAPES_PACKAGES = ("gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip")
 """What training and evaluation need of Cityscapes, as its download page names it."""
@@ -113,6 +117,22 @@ def download_coco(
         path = root / ".downloads" / archive.name
         download(f"{host}/{archive.path}", path, md5=archive.md5, size=archive.size, progress=progress)
         _unpack_once(root, path, keep_archives, progress)
+
+
+def missing_parts(root: Path, parts: Iterable[str]) -> list[str]:
+    """The parts of COCO 2017 of which a folder has nothing, or whose download was interrupted.
+
+    A part that is there otherwise, whole or not, is a copy of the user's own, which the check of the data set
+    judges.
+    """
+    root = Path(root)
+
+    def is_there(part: str) -> bool:
+        kept = root / ".downloads" / COCO_2017[part].name
+        interrupted = kept.exists() or kept.with_name(f"{kept.name}.part").exists()
+        return (root / part).is_dir() and not interrupted
+
+    return [part for part in parts if not is_there(part)]
 
 
 def download_cityscapes(

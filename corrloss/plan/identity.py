@@ -14,7 +14,7 @@ from pathlib import Path
 from corrloss.files import sha256
 from corrloss.plan.code import PACKAGE, digest_of
 from corrloss.plan.configs import config_hash
-from corrloss.plan.data_files import PARTS, annotation_file, is_made
+from corrloss.plan.data_files import PARTS, annotation_file, is_made, is_sample
 
 UNKNOWN = "not there yet"
 #: Modules that decide what a stage leaves, with all that they import of this package.
@@ -58,6 +58,14 @@ def generator_identity(data: dict) -> str:
     names += ["cityscapes"] if "convert" in data else []
     code = digest_of(tuple(PACKAGE / "data" / f"{name}.py" for name in names)) if names else ""
     return digest(data.get("make"), data.get("convert"), code) if names else ""
+
+
+def sample_identity(data: dict) -> str:
+    """Digest of what chooses and fetches a sample: its arguments and its code; empty for other data.
+
+    It is not part of a run's identity, as that of a generator is: what was chosen is in the annotation file.
+    """
+    return digest(data["sample"], digest_of((PACKAGE / "data" / "sample.py",))) if is_sample(data) else ""
 
 
 def data_identities(data: dict, data_root: Path, checked: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from corrloss.plan.configs import resolve
-from corrloss.plan.data_files import annotation_file, is_made, raw_annotations
+from corrloss.plan.data_files import annotation_file, is_made, is_sample, raw_annotations
 from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.identity import code_of_stage, data_identities, digest, run_identity, table_identity
@@ -171,7 +171,7 @@ class Matrix:
         for data in self.datasets.values():
             for part in ("train", "test"):
                 path = annotation_file(data, part, data_root)
-                if is_made(data) or path.exists():
+                if is_made(data) or is_sample(data) or path.exists():  # rules make or fetch them
                     continue
                 raw = raw_annotations(data, part, data_root)
                 if raw is None or not raw.exists():

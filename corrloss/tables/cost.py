@@ -25,6 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 NUMBERS = COLUMNS[2:7]
 KINDS = ("published", "estimate")
+TIMED_SCALES = ("paper", "small")  # whose recipes the table of seconds is of
 # From the seconds of the table, from other runs of the detector on the data set, or from the run itself.
 TABLE, SIBLINGS, RECORD = "table", "siblings", "record"
 CHECKPOINTS = 2  # the last two are kept beside the final weights
@@ -90,7 +91,7 @@ def run_costs(matrix: Matrix, seconds: pd.DataFrame, results: Path) -> dict[Run,
 
     Args:
         matrix: What there is to be run.
-        seconds: From `load_seconds`; it holds for the recipes of scale ``paper``.
+        seconds: From `load_seconds`; it holds for the recipes of `TIMED_SCALES`.
         results: Folder of all results.
 
     Raises:
@@ -134,7 +135,7 @@ def to_text(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> str:
         f"Scale {matrix.scale}, {gpus} GPUs used at a time. Hours of {len(costs)} runs: {count[RECORD]} are "
         "from their own records,",
         f"{count[SIBLINGS]} from finished runs of the same detector, {count[TABLE]} estimated from",
-        f"experiments/reference/seconds.csv (V100), {count['']} unknown. Training alone; "
+        f"experiments/reference/seconds.csv (which says for which GPU), {count['']} unknown. Training alone; "
         "data sets come on top.",
     ]
     unknown = sorted({f"{run.dataset}/{run.detector}" for run, cost in costs.items() if not cost.basis})
@@ -167,7 +168,7 @@ def _run_cost(
         for other, spent in finished.items()
         if (other.detector, other.dataset) == (run.detector, run.dataset)
     ]
-    known = matrix.scale == "paper" and (run.detector, run.dataset) in seconds.index
+    known = matrix.scale in TIMED_SCALES and (run.detector, run.dataset) in seconds.index
     row = seconds.loc[(run.detector, run.dataset)] if known else None
     disk = None if row is None else _gigabytes(planned.config, row, _images(matrix, run, "test"))
     devices = max(bench["gpus"], 1)
@@ -186,6 +187,8 @@ def _run_cost(
 
 def _images(matrix: Matrix, run: Run, part: str) -> int:
     data = matrix.datasets[run.dataset]
+    if part == "train" and "sample" in data:
+        return data["sample"]["images"]
     if "make" in data:
         return data["make"][{"train": "train_images", "test": "val_images"}[part]]
     return PUBLISHED[data[part]["expected"]].images

@@ -32,6 +32,38 @@ train_dataloader = dict(
     )
 )
 
+# At half the size. As in YOLACT's own configs for other sizes, the anchors shrink with the image.
+cells = [35, 18, 9, 5, 3]  # of each feature level, along a side of the image
+resize = dict(type="Resize", scale=(275, 275), keep_ratio=False)
+coco_small = dict(
+    train_dataloader=dict(
+        dataset=dict(
+            pipeline=[resize if s["type"] == "Resize" else s for s in train_dataloader["dataset"]["pipeline"]]
+        )
+    ),
+    test_dataloader=dict(
+        dataset=dict(
+            pipeline=[
+                dict(type="LoadImageFromFile"),
+                resize,
+                dict(
+                    type="PackDetInputs",
+                    meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+                ),
+            ]
+        )
+    ),
+    model=dict(
+        bbox_head=dict(
+            anchor_generator=dict(
+                base_sizes=[4, 8, 16, 32, 64],
+                strides=[275 / count for count in cells],
+                centers=[(275 * 0.5 / count, 275 * 0.5 / count) for count in cells],
+            )
+        )
+    ),
+)
+
 correlation = dict(head="CorrelationYOLACTHead", at="model.bbox_head", scope="image", reduction="sum")
 masks = True
 

@@ -173,4 +173,6 @@ def test_one_figure_is_published_and_the_others_scaled_from_it(real):
     cell = paper[(paper["metric"] == "sec_per_iter_V100") & (paper["variant"] == "baseline")]
     assert float(cell["value"].item()) == known.seconds_per_iteration
     work = real["gflops"] * real["images_per_process"] / (known.gflops * known.images_per_process)
-    assert list(real["seconds_per_iteration"]) == pytest.approx(list(0.5 * work), abs=0.0051)
+    # scale small is on an A100 in mixed precision, by NVIDIA's figures twice as fast
+    faster = (real.index.get_level_values("dataset") == "coco_small") + 1
+    assert list(real["seconds_per_iteration"]) == pytest.approx(list(0.5 * work / faster), abs=0.0051)

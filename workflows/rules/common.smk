@@ -6,7 +6,12 @@ from pathlib import Path
 
 from corrloss.errors import CorrLossError
 from corrloss.plan import data_files
-from corrloss.plan.identity import generator_identity, read_identity, report_identity
+from corrloss.plan.identity import (
+    generator_identity,
+    read_identity,
+    report_identity,
+    sample_identity,
+)
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.settings import FILE, Settings
 from corrloss.run import RunFolder
@@ -152,6 +157,11 @@ def requested_tables():
 def generator_of(name):
     """Function that returns the identity of what makes a data set."""
     return lambda wildcards: generator_identity(MATRIX.datasets[name])
+
+
+def sample_of(name):
+    """Function that returns the identity of what chooses the sample of a data set."""
+    return lambda wildcards: sample_identity(MATRIX.datasets[name])
 
 
 def made_annotations(wildcards):

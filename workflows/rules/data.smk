@@ -1,4 +1,4 @@
-# The embedded data sets, and the check of every data set.
+# The embedded data sets, samples of real ones, and the check of every data set.
 for name, data in MATRIX.datasets.items():
     if data_files.is_made(data):
 
@@ -25,6 +25,32 @@ for name, data in MATRIX.datasets.items():
                 name=name,
             shell:
                 "logged {log:q} corrloss make-data {params.name:q} {params.settings}"
+
+    # A sample of COCO: chosen from the full annotation file, then fetched image by image. Local, as all that needs
+    # a network. The images are no outputs: those that are there are kept.
+    if data_files.is_sample(data):
+
+        rule:
+            name:
+                f"fetch_{name}"
+            input:
+                inputs(data_files.made_mark(data, DATA_ROOT, "train"), sample_of(name)),
+            output:
+                data_files.annotation_file(data, "train", DATA_ROOT),
+                data_files.made_mark(data, DATA_ROOT, "train"),
+            log:
+                f"{OUT}/logs/fetch/{name}.log",
+            benchmark:
+                f"{OUT}/benchmarks/fetch/{name}.tsv"
+            localrule: True
+            conda:
+                "../../environment.yml"
+            threads: 1
+            params:
+                settings=command_settings,
+                name=name,
+            shell:
+                "corrloss fetch-sample {params.name:q} {params.settings} 2> >(tee {log:q} >&2)"
 
     # Annotations from Cityscapes' raw layout, made or real.
     for part in data.get("convert", {}):
