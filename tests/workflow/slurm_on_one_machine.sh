@@ -4,6 +4,8 @@
 #   slurm_on_one_machine.sh start FOLDER     munged, slurmctld and slurmd on loopback
 #   slurm_on_one_machine.sh fail FOLDER      the node and all that runs on it die at once, as without power
 #   slurm_on_one_machine.sh boot FOLDER      the node comes back
+#   slurm_on_one_machine.sh crash FOLDER     the controller dies; the node and its jobs go on
+#   slurm_on_one_machine.sh restart FOLDER   the controller comes back
 #   slurm_on_one_machine.sh stop FOLDER      ends all that start started
 # All files are in FOLDER, which a link in /run leads SLURM's commands to: not all of them inherit the environment.
 # It does not start beside another SLURM; one of its own that was left behind by a killed test it ends first.
@@ -104,11 +106,15 @@ start() {
   chmod 400 "$FOLDER/munge.key"
   munged --force --key-file="$FOLDER/munge.key" --socket="$FOLDER/munge.socket" --pid-file="$FOLDER/munged.pid" \
     --log-file="$FOLDER/munged.log" --seed-file="$FOLDER/munge.seed"
-  slurmctld -f "$FOLDER/slurm.conf"
+  restart
   mkdir -p "$(dirname "$LINK")"
   ln -sfn "$FOLDER" "$LINK"
   boot
 }
+
+crash() { kill -KILL "$(cat "$FOLDER/slurmctld.pid")"; }
+
+restart() { slurmctld -f "$FOLDER/slurm.conf"; }
 
 boot() {
   rm -rf "$FOLDER/d" # a node that lost power knows nothing of its jobs
@@ -160,14 +166,14 @@ stop() {
   rm -rf "$FOLDER"
 }
 
-[ $# -ge 1 ] || fail "install, start, fail, boot or stop"
+[ $# -ge 1 ] || fail "install, start, fail, boot, crash, restart or stop"
 if [ "$1" != install ]; then
   [ $# -eq 2 ] || fail "$1: in which folder?"
   FOLDER=$(realpath -m "$2")
   unset SLURM_CONF
 fi
 case $1 in
-  install | start | boot | stop) "$1" ;;
+  install | start | boot | crash | restart | stop) "$1" ;;
   fail) fail_node ;;
-  *) fail "$1: not one of install, start, fail, boot, stop" ;;
+  *) fail "$1: not one of install, start, fail, boot, crash, restart, stop" ;;
 esac

@@ -1,6 +1,8 @@
 """Profiles are read as Snakemake reads them, and plan jobs with what they ask a machine or a cluster for."""
 
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -9,6 +11,12 @@ from project import ROOT, Project
 from snakemake.profiles import ProfileConfigFileParser
 
 PROFILES = ROOT / "workflows" / "profiles"
+
+
+@pytest.fixture(autouse=True)
+def same_path(monkeypatch):
+    """The profile for SLURM puts commands of its own in front of the PATH."""
+    monkeypatch.setenv("PATH", os.environ["PATH"])
 
 
 def profile(name, text=None, folder=None):
@@ -101,8 +109,17 @@ def test_slurm_jobs_leave_gpus_to_the_scheduler(on_gpus):
     assert "slurm_partition=," in planned(on_gpus, "slurm", "check_data")
 
 
+def test_slurm_jobs_are_submitted_and_watched_by_commands_that_wait():
+    profile("slurm")
+    for command in ("sbatch", "sacct"):
+        assert shutil.which(command) == str(ROOT / "workflows" / "slurm" / command)
+
+
 def test_the_script_for_slurm_says_what_it_wants():
     script = ROOT / "tests" / "workflow" / "slurm_on_one_machine.sh"
-    for arguments, said in ([], "install, start, fail, boot or stop"), (["start"], "start: in which folder?"):
+    for arguments, said in (
+        ([], "install, start, fail, boot, crash, restart or stop"),
+        (["start"], "start: in which folder?"),
+    ):
         done = subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 1 and said in done.stderr

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from project import Project
+from project import ROOT, Project
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +30,12 @@ TABLE = {
     ],
 }
 BASELINE, WITH_LOSS = "none", "spearman_w0.1"
+STATES = ("start", "fail", "boot", "crash", "restart", "stop")  # of the script, which takes its folder then
 EPOCHS = 8  # each leaves a checkpoint to go on from
-# What a user sets for a cluster: here one without accounting.
-SETTINGS = {"gpu_model": "pretend", "train_minutes": "90", "status_command": "squeue"}
+# What a user sets for a cluster.
+SETTINGS = {"gpu_model": "pretend", "train_minutes": "90"}
+# What costs time and has nothing to wait for here: the profile is for clusters, with their disks.
+QUICK = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
 SECONDS = 240  # that anything may take on a machine under load
 
 
@@ -46,7 +49,7 @@ def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm") / "cluster"
 
     def run(*command):
-        command = [SCRIPT, *command, folder] if command[0] in ("start", "fail", "boot", "stop") else command
+        command = [SCRIPT, *command, folder] if command[0] in STATES else command
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout.strip()
@@ -145,9 +148,7 @@ def finished(cluster, tmp_path_factory, request):
     data = harmed.snakemake("results/smoke/data/smoke_coco.json")  # seconds here, half a minute in a queue
     assert data.returncode == 0, data.stdout
     trainings = Trainings(cluster, harmed.folder)
-    # What costs time and has nothing to wait for here: the profile is for clusters, with their disks.
-    quick = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
-    snakemake = Started(harmed, "--workflow-profile", "slurm", *quick)
+    snakemake = Started(harmed, "--workflow-profile", "slurm", *QUICK)
     request.addfinalizer(snakemake.stop)
 
     def halt(variant):
@@ -212,3 +213,39 @@ def test_what_a_cluster_finished_is_finished_for_a_plain_snakemake(finished):
     harmed, _, _ = finished
     assert "Nothing to be done" in harmed.snakemake("-n").stdout
     assert "Nothing to be done" in harmed.snakemake("--workflow-profile", "slurm", "-n").stdout
+
+
+CHAIN = """
+rule all:
+    input: expand("{number}.second", number=range(3))
+rule first:
+    output: "{number}.first"
+    shell: "sleep 15; echo {wildcards.number} > {output}"
+rule second:
+    input: "{number}.first"
+    output: "{number}.second"
+    shell: "cat {input} > {output}; echo second >> {output}"
+"""
+
+
+def test_a_controller_that_is_away_for_a_minute_loses_no_job(cluster, tmp_path, request):
+    """It dies while jobs are submitted, which it has not saved yet, and again while they run."""
+    (tmp_path / "Snakefile").write_text(CHAIN)
+    (tmp_path / "workflows").symlink_to(ROOT / "workflows")
+    project = object.__new__(Project)
+    project.folder = tmp_path
+    snakemake = Started(project, "--workflow-profile", str(ROOT / "workflows/profiles/slurm"), *QUICK)
+    request.addfinalizer(snakemake.stop)
+
+    def away(seconds):
+        cluster("crash")
+        time.sleep(seconds)
+        cluster("restart")
+
+    snakemake.wait_for("a first job", lambda: cluster("squeue", "--noheader"))
+    away(70)  # more than sbatch waits in all six attempts of a job
+    snakemake.wait_for("a job at work", lambda: cluster("squeue", "--noheader", "--states=RUNNING"))
+    away(30)
+    snakemake.finish()
+    for number in range(3):
+        assert (tmp_path / f"{number}.second").read_text() == f"{number}\nsecond\n"

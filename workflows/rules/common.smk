@@ -13,25 +13,22 @@ from corrloss.plan.identity import (
     sample_identity,
 )
 from corrloss.plan.matrix import load_matrix
-from corrloss.plan.settings import FILE, Settings
+from corrloss.plan.settings import Settings
 from corrloss.run import RunFolder
 
 # Relative, as all paths here: a checkout that is moved has nothing to be done again.
 ROOT = Path(os.path.relpath(workflow.basedir))
 
-
-configfile: str(ROOT / FILE)
-
-
 try:
-    # The text of each setting: Snakemake's `config` has lost it where a folder's name looks like a number.
+    # Not by Snakemake's `configfile`: it does not bound what it reads, and it loses the text of each setting, which
+    # counts where a folder's name looks like a number.
     settings = Settings.load(
         ROOT,
         workflow.config_settings.config_args or (),
         workflow.config_settings.configfiles,
     )
     MATRIX = load_matrix(settings)
-except CorrLossError as error:
+except (CorrLossError, OSError) as error:
     raise WorkflowError(str(error))
 
 OUT = settings.out
