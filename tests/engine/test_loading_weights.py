@@ -1,12 +1,20 @@
 """Weights that are not this model's, or more than weights."""
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
-from corrloss.engine.weights import WeightsError, load_weights
+from corrloss.engine.weights import WeightsError, check_starting_weights, load_weights
+from corrloss.files import sha256
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 
 class Bomb:
@@ -90,4 +98,56 @@ def test_pretrained_weights_that_a_config_names_run_nothing_either(model, tmp_pa
     torch.save({"state_dict": {"0.bias": Bomb(tmp_path / "pwned")}}, path)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         load_checkpoint(model, str(path))
+    assert not (tmp_path / "pwned").exists()
+
+
+def starting_from(path, checksum):
+    """The parts of a run's config that name its starting weights."""
+    model = {"backbone": {"init_cfg": {"type": "Pretrained", "checkpoint": str(path)}}}
+    return Config({"model": model, "bench": {"starting_weights": {path.name: checksum}}})
+
+
+def test_starting_weights_are_verified_before_a_training(model, tmp_path):
+    path = tmp_path / "resnet.pth"
+    save(path, model.state_dict())
+    checksum = sha256(path)
+    for expected in (checksum, checksum[:8], None):  # planned with, in the published name, neither
+        check_starting_weights(starting_from(path, expected))
+    save(path, torch.nn.Linear(3, 2).state_dict())
+    with pytest.raises(
+        WeightsError, match=f"resnet.pth: expected a file with SHA-256 {checksum[:8]}, found "
+    ):
+        check_starting_weights(starting_from(path, checksum[:8]))
+    path.unlink()
+    with pytest.raises(WeightsError, match=r"resnet.pth: expected .* found no file"):
+        check_starting_weights(starting_from(path, None))
+
+
+LOADED_BY_MMENGINE = """
+import sys
+from mmengine.runner import load_checkpoint
+from corrloss.engine.weights import check_starting_weights
+from test_loading_weights import Path, starting_from, torch
+path = Path(sys.argv[1])
+for load in (lambda: check_starting_weights(starting_from(path, None)),
+             lambda: load_checkpoint(torch.nn.Linear(3, 2), str(path))):
+    try:
+        load()
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def test_no_variable_of_torch_makes_starting_weights_run_code(tmp_path):
+    path = tmp_path / "resnet.pth"
+    torch.save({"state_dict": {"0.bias": Bomb(tmp_path / "pwned")}}, path)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_BY_MMENGINE, path],
+        env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "PYTHONPATH": f"{ROOT}:{HERE}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    errors = [line for line in done.stdout.splitlines() if line.endswith("Error")]  # mmengine prints, too
+    assert errors == ["WeightsError", "UnpicklingError"], done.stderr
     assert not (tmp_path / "pwned").exists()

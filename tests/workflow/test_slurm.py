@@ -220,7 +220,7 @@ rule all:
     input: expand("{number}.second", number=range(3))
 rule first:
     output: "{number}.first"
-    shell: "sleep 15; echo {wildcards.number} > {output}"
+    shell: "until [ -e go ]; do sleep 0.2; done; echo {wildcards.number} > {output}"
 rule second:
     input: "{number}.first"
     output: "{number}.second"
@@ -229,7 +229,7 @@ rule second:
 
 
 def test_a_controller_that_is_away_for_a_minute_loses_no_job(cluster, tmp_path, request):
-    """It dies while jobs are submitted, which it has not saved yet, and again while they run."""
+    """It dies while jobs are submitted, which it has not saved yet, and again while they end."""
     (tmp_path / "Snakefile").write_text(CHAIN)
     (tmp_path / "workflows").symlink_to(ROOT / "workflows")
     project = object.__new__(Project)
@@ -237,15 +237,20 @@ def test_a_controller_that_is_away_for_a_minute_loses_no_job(cluster, tmp_path, 
     snakemake = Started(project, "--workflow-profile", str(ROOT / "workflows/profiles/slurm"), *QUICK)
     request.addfinalizer(snakemake.stop)
 
-    def away(seconds):
-        cluster("crash")
-        time.sleep(seconds)
-        cluster("restart")
+    def at_work():
+        """Whether all jobs run, and for longer than SLURM takes to save that."""
+        seconds = cluster("squeue", "--noheader", "--states=RUNNING", "--format=%M").split()
+        return len(seconds) == 3 and min(seconds) > "0:07"
 
     snakemake.wait_for("a first job", lambda: cluster("squeue", "--noheader"))
-    away(70)  # more than sbatch waits in all six attempts of a job
-    snakemake.wait_for("a job at work", lambda: cluster("squeue", "--noheader", "--states=RUNNING"))
-    away(30)
+    cluster("crash")
+    time.sleep(70)  # more than sbatch waits in all six attempts of a job
+    cluster("restart")
+    snakemake.wait_for("three jobs", at_work)
+    cluster("crash")
+    (tmp_path / "go").touch()
+    time.sleep(30)
+    cluster("restart")
     snakemake.finish()
     for number in range(3):
         assert (tmp_path / f"{number}.second").read_text() == f"{number}\nsecond\n"
