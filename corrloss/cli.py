@@ -322,10 +322,12 @@ def collect(pairs: Pairs = None, root: Root = HERE) -> None:
 def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Make one table from runs.csv, as CSV and, beside it, Markdown and LaTeX."""
     from corrloss.files import write_csv, write_json, write_text
+    from corrloss.plan.data_files import annotation_file
     from corrloss.plan.identity import table_identity
     from corrloss.plan.table_files import load_table
     from corrloss.tables.build import build_table
     from corrloss.tables.intervals import stored_intervals
+    from corrloss.tables.pairs import with_parts
     from corrloss.tables.records import read_runs
     from corrloss.tables.reference import load_reference
     from corrloss.tables.render import to_latex, to_markdown
@@ -334,6 +336,8 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     plan = load_table(settings.experiments, name, settings.scale, "results")
     reference = load_reference(settings.experiments)
     measured = read_runs(settings.runs_csv)
+    annotations = annotation_file(settings.dataset(plan.runs[0].dataset), "test", settings.data_root)
+    measured = with_parts(measured, plan, settings.results, annotations, settings.ap)
     frame = build_table(plan, measured, reference, stored_intervals(settings.results, measured))
     known = measured.set_index("run")["identity"]
     published = settings.experiments.folder / "reference" / "paper.csv"

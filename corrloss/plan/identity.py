@@ -23,7 +23,7 @@ CODE = {
     "evaluation": ("analysis/record.py",),
     "check": ("coco/check.py",),
     "submission": ("engine/evaluation_server.py", "coco/submission.py"),
-    "table": ("tables/build.py", "tables/intervals.py", "tables/render.py"),
+    "table": ("tables/build.py", "tables/intervals.py", "tables/pairs.py", "tables/render.py"),
     "report": ("report/page.py",),
     "overhead": ("engine/step_timing.py", "tables/overhead.py"),
 }

@@ -28,6 +28,7 @@ class Table:
         kind: ``results``: what its runs achieve; ``overhead``: what the loss costs in training.
         question: What the table answers; empty where its file does not say.
         max_detections: Detections of an image and class that AP50, AP75 and AP by size count, 100 or 1000.
+        control: Whether each baseline is also shown after isotonic regression of its scores.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Table:
     kind: str = "results"
     question: str = ""
     max_detections: int = 100
+    control: bool = False
 
 
 def load_table(experiments: Experiments, name: str, scale: str, needed: str = "") -> Table:
@@ -107,6 +109,7 @@ def load_table(experiments: Experiments, name: str, scale: str, needed: str = ""
         kind=kind,
         question=" ".join(content.get("question", "").split()),
         max_detections=content.get("max_detections", 100),
+        control=content.get("control", False),
     )
 
 

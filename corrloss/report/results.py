@@ -60,8 +60,8 @@ class FinishedRun:
 
     @property
     def details(self) -> str:
-        """The record without its metrics, as JSON."""
-        others = {name: value for name, value in self.record.items() if name != "metrics"}
+        """The record without its figures, as JSON."""
+        others = {k: value for k, value in self.record.items() if k not in ("metrics", "calibration")}
         return json.dumps(others, indent=1, ensure_ascii=False)
 
     def metric(self, name: str) -> float | None:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 
 import pandas as pd
 
 from corrloss.analysis.ap import MANY_DETECTIONS, OF_MANY_DETECTIONS
-from corrloss.analysis.differences import Interval, holm
+from corrloss.analysis.differences import holm
+from corrloss.analysis.gain_parts import PARTS
+from corrloss.analysis.metrics import ISOTONIC
 from corrloss.analysis.verdict import Verdict, judge
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.table_files import Table
-from corrloss.tables.intervals import Intervals
+from corrloss.tables.intervals import Intervals, uncertainty
+from corrloss.tables.pooled_rows import CONTROL, pooled_rows
 from corrloss.tables.records import FAILED
 from corrloss.tables.reference import Cells, by_cell, published
 
 # Metrics of files that not every run leaves: their columns may be absent from runs.csv.
-OPTIONAL = ("mask_", "rho_", "bound_", "object_", "best_box", "iou_scores_", "LaECE", "D_ECE", "isotonic_")
+OPTIONAL = (
+    "mask_", "rho_", "bound_", "object_", "best_box", "iou_scores_", "LaECE", "D_ECE", "isotonic_", *PARTS,
+)  # fmt: skip
 # Metrics besides the last headline whose difference to the baseline is shown with its interval.
 WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP")
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
-# What a 95% interval is over: with one seed it says nothing about the method.
-ONE_PAIR = "images, this pair only"
-SEVERAL_PAIRS = "images and seeds"
+# Other metrics whose difference is shown without an interval.
+WITH_DIFFERENCE = ("order_AP", "boxes_AP", "tide_")
 REMARKS = ("incomplete", "failed", "mixed")  # last columns, absent where no row has any
 
 
@@ -35,7 +40,11 @@ def no_interval(runs: list[Run], metric: str) -> None:
 def build_table(
     table: Table, runs: pd.DataFrame, reference: pd.DataFrame, interval: Intervals = no_interval
 ) -> pd.DataFrame:
-    """One row a variant, in the order of the table's file.
+    """One row a variant, in the order of the table's file, then one a coefficient, its mean over detectors.
+
+    In a table with a control, each baseline is followed by a row of the same runs after isotonic regression
+    on held-out images (`CONTROL` as coefficient). The means (`pooled_rows`) are of coefficients that have one
+    row of each of several detectors.
 
     Args:
         table: The table.
@@ -48,9 +57,10 @@ def build_table(
         seeds), ``delta_<headline>`` (mean over seeds of the difference to the baseline of the same
         seed). Of the last headline: the 95% interval of that delta ``ci_low, ci_high``, its standard errors
         ``se_images`` and, from two seeds on, ``se_seeds``, ``p_value`` and ``p_holm`` (adjusted for all rows
-        of the table), what the interval is over, ``interval_over`` (`ONE_PAIR` or
-        `SEVERAL_PAIRS`), ``n_images`` and ``n_seeds``. Of the other metrics in `WITH_INTERVAL`:
-        ``delta_<metric>, ci_low_<metric>, ci_high_<metric>``. Then the published ``paper_AP, paper_delta,
+        of the table), what the interval is over, ``interval_over``, ``n_images``, from two seeds on how many
+        would show a gain of 1, ``seeds_for_1_AP`` (`seeds_needed`), and ``n_seeds`` (of a mean the smallest).
+        Of the other metrics in `WITH_INTERVAL`: ``delta_<metric>, ci_low_<metric>, ci_high_<metric>``, of
+        those in `WITH_DIFFERENCE` the first alone. Then the published ``paper_AP, paper_delta,
         paper_source`` (empty where unknown); ``difference`` and ``verdict`` of the comparison with them,
         which figure is ``compared`` (``delta_AP`` or ``AP``), and ``tolerance_low, tolerance_high``, between
         which the published figure would agree. Then, where any row has an entry: ``incomplete`` (runs that
@@ -69,7 +79,12 @@ def build_table(
     rows = [_row(table, seeds, measured, failed, cells, interval) for seeds in variants]
     for row, adjusted in zip(rows, holm([_number(row["p_value"]) for row in rows]), strict=True):
         row["p_holm"] = adjusted
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(table.metrics, float))  # also where all are unknown
+    ended = set(measured.index) - failed
+    pairs = [(row, _compared(seeds, ended)) for row, seeds in zip(rows, variants, strict=True)]
+    means = list(pooled_rows(pairs, table.headlines[-1], interval))
+    if table.control:
+        rows = _with_controls(table, zip(rows, variants, strict=True), measured, ended)
+    frame = pd.DataFrame(rows + means).astype(dict.fromkeys(table.metrics, float))  # also where all unknown
     return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
 
 
@@ -111,10 +126,9 @@ def _row(
     failed = needed & all_failed
     ended = set(measured.index) - failed
     present = [seed for seed in seeds if seed.name in ended]
-    pairs = [seed for seed in present if seed.baseline.name in ended]
+    compared = _compared(seeds, ended)
     metrics = {name: _mean_of(measured, name, present) for name in table.metrics}
     headline = table.headlines[-1]
-    compared = [seed for seed in pairs if not seed.is_baseline]
     gain = interval(compared, headline) if compared else None
     paper, marks = _published(table, run, cells)
     verdict = Verdict("")
@@ -129,7 +143,7 @@ def _row(
         **dict(run.options),
         **metrics,
         f"delta_{headline}": _mean_delta(measured, headline, compared),
-        **_uncertainty(gain),
+        **uncertainty(gain),
         "n_seeds": len(present),
         **_others(table, measured, compared, interval),
         **paper,
@@ -140,9 +154,34 @@ def _row(
     }
 
 
+def _compared(seeds: list[Run], ended: set[str]) -> list[Run]:
+    """Runs of a variant that finished and whose baseline did."""
+    return [seed for seed in seeds if not seed.is_baseline and {seed.name, seed.baseline.name} <= ended]
+
+
+def _with_controls(
+    table: Table, rows: Iterable[tuple[dict, list[Run]]], measured: pd.DataFrame, ended: set[str]
+) -> list[dict]:
+    """Return the rows, each baseline followed by itself after isotonic regression."""
+    names = {name: f"{ISOTONIC}{name}" for name in table.metrics}
+    found = []
+    for row, seeds in rows:
+        found.append(row)
+        present = [seed for seed in seeds if seed.name in ended]
+        if seeds[0].is_baseline and present:
+            own = {name: _mean_of(measured, after, present) for name, after in names.items()}
+            shown = [name for name in row if name.startswith("delta_") and own[name[6:]] is not None]
+            gains = {name: own[name[6:]] - row[name[6:]] for name in shown}
+            found.append(row | own | gains | {"coefficient": CONTROL})
+    return found
+
+
 def _others(table: Table, measured: pd.DataFrame, compared: list[Run], interval: Intervals) -> dict:
-    """Return the differences of the other metrics that have an interval."""
+    """Return the differences of other metrics, and the intervals of those that have one."""
     cells = {}
+    for name in table.metrics:
+        if name.startswith(WITH_DIFFERENCE):
+            cells[f"delta_{name}"] = _mean_delta(measured, name, compared)
     for name in (name for name in table.metrics if name in WITH_INTERVAL and name != table.headlines[-1]):
         known = interval(compared, name) if compared else None
         cells[f"delta_{name}"] = _mean_delta(measured, name, compared)
@@ -181,13 +220,6 @@ def _mixed(measured: pd.DataFrame, names: set[str]) -> str:
         if len(values) > 1:
             found[key] = " / ".join(sorted(values))
     return "; ".join(f"{key}: {values}" for key, values in found.items())
-
-
-def _uncertainty(gain: Interval | None) -> dict:
-    names = ("ci_low", "ci_high", "se_images", "se_seeds", "p_value", "p_holm", "interval_over", "n_images")
-    known = {name: getattr(gain, name, None) for name in names}
-    over = "" if gain is None else ONE_PAIR if gain.n_seeds == 1 else SEVERAL_PAIRS
-    return known | {"interval_over": over}
 
 
 def _published(table: Table, run: Run, cells: Cells) -> tuple[dict, tuple[str, ...]]:

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from corrloss.analysis.differences import Interval, paired_difference
+from corrloss.analysis.differences import Interval, paired_difference, seeds_needed
+from corrloss.analysis.pooled import Pooled, pooled_difference
 from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError
 from corrloss.plan.runs import Run
 
-Intervals = Callable[[list[Run], str], Interval | None]
+Intervals = Callable[[list[Run], str], Interval | Pooled | None]
+# What a 95% interval is over: with one seed it says nothing about the method.
+ONE_PAIR = "images, this pair only"
+SEVERAL_PAIRS = "images and seeds"
+DETECTORS = "images, seeds and detectors"
+
+
+def uncertainty(gain: Interval | Pooled | None) -> dict[str, float | str | None]:
+    """Return the columns of a table about the uncertainty of a difference; None or empty where unknown."""
+    names = ("ci_low", "ci_high", "se_images", "se_seeds", "p_value", "p_holm", "interval_over", "n_images")
+    known = {name: getattr(gain, name, None) for name in names}
+    several = isinstance(gain, Interval) and gain.n_seeds > 1
+    needed = seeds_needed(gain) if several else None
+    over = "" if gain is None else DETECTORS if isinstance(gain, Pooled) else ONE_PAIR
+    return known | {"interval_over": SEVERAL_PAIRS if several else over, "seeds_for_1_AP": needed}
 
 
 def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
     """Return a function from the runs of one variant and a metric to the interval of its difference.
 
-    The runs are compared with their baselines seed by seed, on the same resamples of the images.
+    The runs are compared with their baselines seed by seed, on the same resamples of the images. The
+    differences of several detectors are pooled.
 
     Args:
         results: Folder of all results.
         measured: ``runs.csv``; replicates must have the identity and the AP of its rows.
 
     Returns:
-        The function; it returns None where a run or its baseline kept no replicates, and raises a
+        The function; runs of a detector are in sequence. It returns None where a run or its baseline kept no
+        replicates, and raises a
         ReplicatesError where they are not those of the run's record.
     """
     rows = measured.set_index("run")
@@ -49,13 +67,17 @@ def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
         return replicates
 
     @cache
-    def differences(runs: tuple[Run, ...], kind: str) -> dict[str, Interval]:
+    def differences(runs: tuple[Run, ...], kind: str) -> dict[str, Interval] | dict[str, Pooled]:
         pairs = [(run.baseline, run) for run in runs]
         if not pairs or not all(r.folder(results).replicates(kind).exists() for pair in pairs for r in pair):
             return {}
-        return paired_difference(*([load(run, kind) for run in side] for side in zip(*pairs, strict=True)))
+        sides = {
+            detector: tuple([load(run, kind) for run in side] for side in zip(*of_detector, strict=True))
+            for detector, of_detector in groupby(pairs, key=lambda pair: pair[1].detector)
+        }
+        return pooled_difference(sides) if len(sides) > 1 else paired_difference(*sides[runs[0].detector])
 
-    def interval(runs: list[Run], metric: str) -> Interval | None:
+    def interval(runs: list[Run], metric: str) -> Interval | Pooled | None:
         kind = "segm" if metric.startswith("mask_") else "bbox"
         return differences(tuple(runs), kind).get(metric.removeprefix("mask_"))
 

@@ -18,15 +18,21 @@ NOT_EVIDENCE = {
 
 # Digits after the point: one for points of AP, two for errors and p-values; settings and counts have all.
 DIGITS = {
-    "weight": "g", "strength": "g", "n_seeds": "g", "n_images": "g", "p_value": ".2f", "p_holm": ".2f",
-    "se_images": ".2f", "se_seeds": ".2f",
+    "weight": "g", "strength": "g", "n_seeds": "g", "n_images": "g", "seeds_for_1_AP": "g",
+    "p_value": ".2f", "p_holm": ".2f", "se_images": ".2f", "se_seeds": ".2f",
 }  # fmt: skip
 P_VALUES = ("p_value", "p_holm")
 COUNTS = ("_left_out", "_positives", "_failures")  # in the name of a metric that is a count
 COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are not metrics
 FAILED = "failed"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "[": "&#91;", "\\": "&#92;", "|": "\\|"})
-ONE_SEED = ("se_images", "se_seeds", "p_value", "p_holm")  # shown only where a row has several seeds
+ONE_SEED = (
+    "se_images",
+    "se_seeds",
+    "p_value",
+    "p_holm",
+    "seeds_for_1_AP",
+)  # shown only where a row has several seeds
 
 
 def to_markdown(frame: pd.DataFrame, plan: Table, scale: str) -> str:

@@ -14,6 +14,7 @@ from corrloss.plan.runs import BASELINE, OPTION_NAMES
 from corrloss.plan.table_files import Table
 from corrloss.tables.build import MANY
 from corrloss.tables.notes import table_notes
+from corrloss.tables.pooled_rows import CONTROL
 from corrloss.tables.render import for_people
 
 WIDTH = 100  # characters
@@ -23,7 +24,7 @@ OTHER_INTERVAL = "95% of"  # the same of a metric that is not the headline
 # Long, or the same in most rows: they are in the files.
 LEFT_OUT = (
     "se_images", "se_seeds", "p_value", "p_holm", "n_images", "paper_source", "difference", "compared",
-    "would agree",
+    "would agree", "seeds_for_1_AP",
 )  # fmt: skip
 LEFT = ("detector", "loss", "verdict")  # aligned to the left
 # Dropped in this order where the line is too short for all columns.
@@ -50,9 +51,9 @@ def to_text(frame: pd.DataFrame, plan: Table, width: int = WIDTH) -> str:
 
 
 def _loss(row: pd.Series) -> str:
-    weight = [] if row["coefficient"] == BASELINE else [row["weight"]]
+    weight = [] if row["coefficient"] in (BASELINE, CONTROL) else [row["weight"]]
     options = [f"{name}={row[name]}" for name in OPTION_NAMES if row.get(name)]
-    return " ".join([row["coefficient"], *weight, *options])
+    return " ".join(filter(None, [row["coefficient"], *weight, *options]))
 
 
 def _heading(name: str) -> str:

@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from corrloss.analysis.differences import Interval
+from corrloss.analysis.gain_parts import PARTS
 from corrloss.analysis.metrics import metric_names
+from corrloss.analysis.pooled import Pooled
 from corrloss.analysis.verdict import prediction_interval
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
@@ -14,6 +16,7 @@ from corrloss.plan.schema import ExperimentError
 from corrloss.plan.table_files import Table, load_table
 from corrloss.tables.build import build_table, columns
 from corrloss.tables.notes import table_notes
+from corrloss.tables.pooled_rows import is_comparison
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import COLUMNS
 
@@ -66,8 +69,9 @@ def test_means_are_over_seeds_and_deltas_of_the_same_seed():
     frame = build_table(table_of(RUNS), measured(FIGURES), NOTHING)
     assert list(frame) == [
         "detector", "coefficient", "weight", "AP", "AP50", "delta_AP", "ci_low", "ci_high", "se_images",
-        "se_seeds", "p_value", "p_holm", "interval_over", "n_images", "n_seeds", "paper_AP", "paper_delta",
-        "paper_source", "difference", "compared", "verdict", "tolerance_low", "tolerance_high",
+        "se_seeds", "p_value", "p_holm", "interval_over", "n_images", "seeds_for_1_AP", "n_seeds",
+        "paper_AP", "paper_delta", "paper_source", "difference", "compared", "verdict", "tolerance_low",
+        "tolerance_high",
     ]  # fmt: skip
     assert frame[["detector", "coefficient", "weight"]].values.tolist() == [
         ["atss", "none", 0.0],
@@ -304,7 +308,7 @@ def test_a_table_without_runs_at_this_scale_is_refused():
 
 @pytest.mark.parametrize("name", REAL.tables)
 def test_every_table_asks_for_metrics_that_records_have(name):
-    assert set(columns(load_table(REAL, name, "paper"))) <= set(metric_names(masks=True))
+    assert set(columns(load_table(REAL, name, "paper"))) <= {*metric_names(masks=True), *PARTS}
 
 
 def test_a_table_may_count_detections_as_mmdet_does_and_its_columns_say_so():
@@ -315,3 +319,66 @@ def test_a_table_may_count_detections_as_mmdet_does_and_its_columns_say_so():
     assert frame["AP50_1000"].tolist() == [2.0, 2.0] and "AP50" not in frame
     assert "mask_AP_S_1000" in frame and "delta_mask_AP" in frame
     assert any("up to 1,000 detections" in note for note in table_notes(frame))
+
+
+def test_a_control_follows_its_baseline_with_the_figures_after_isotonic_regression():
+    after = {"isotonic_AP": 30.5, "isotonic_oLRP": 70.0, "isotonic_LaECE": 2.0}
+    figures = {run: {"AP": 30.0 + run.weight, "oLRP": 71.0, "LaECE": 9.0, **after} for run in RUNS}
+    table = replace(table_of(RUNS, ("AP", "oLRP", "LaECE", "isotonic_AP")), control=True)
+    frame = build_table(table, measured(figures), NOTHING)
+    assert frame["coefficient"].tolist() == ["none", "isotonic", "spearman"]
+    control = frame.iloc[1]
+    assert control[["AP", "oLRP", "LaECE"]].tolist() == [30.5, 70.0, 2.0]
+    assert control[["delta_AP", "delta_oLRP"]].tolist() == [0.5, -1.0] and pd.isna(control["isotonic_AP"])
+    assert frame["isotonic_AP"][0] == 30.5 and frame["n_seeds"].tolist() == [3, 3, 3]
+    assert any(note.startswith("isotonic:") for note in table_notes(frame))
+    unknown = build_table(table, measured({run: {"AP": 30.0, "oLRP": 71.0} for run in RUNS}), NOTHING)
+    assert pd.isna(unknown["LaECE"]).all() and pd.isna(unknown["delta_AP"][1])
+
+
+DETECTORS = ("atss", "paa", "gfl")
+
+
+def of_detectors(gains, seeds=(0,)):
+    """Runs of several detectors with their figures: AP 30, and 30 plus a gain with the loss."""
+    return {
+        Run("paper", "coco", detector, *variant, seed): {
+            "AP": 30.0 + gain * bool(variant[1]),
+            "rho_img": 20.0,
+        }
+        for detector, gain in gains.items()
+        for variant in AP
+        for seed in seeds
+    }
+
+
+def test_the_mean_over_detectors_is_a_row_of_its_own():
+    figures = of_detectors(dict(zip(DETECTORS, (1.0, 2.0, -0.6), strict=True)))
+    asked = []
+
+    def interval(runs, metric):
+        asked.append((len(runs), metric))
+        if len(runs) == 3:
+            return Pooled(0.8, -2.4, 4.0, 0.4, 0.1, 0.75, 1.3, 5000, 3, 2)
+        return Interval(1.0, 0.8, 1.2, math.nan, 0.1, math.nan, math.nan, 5000, 1)
+
+    frame = build_table(table_of(figures, ("AP", "rho_img")), measured(figures), NOTHING, interval)
+    mean = frame.iloc[-1]
+    assert mean["detector"] == "mean of 3" and mean["coefficient"] == "spearman" and pd.isna(mean["weight"])
+    assert mean["delta_AP"] == pytest.approx(0.8) and pd.isna(mean["AP"]) and mean["n_seeds"] == 1
+    assert (mean["ci_low"], mean["ci_high"], mean["p_value"]) == (-2.4, 4.0, 0.4) and pd.isna(mean["p_holm"])
+    assert (mean["ci_low_rho_img"], mean["ci_high_rho_img"]) == (-2.4, 4.0)
+    assert mean["interval_over"] == "images, seeds and detectors" and mean["verdict"] == ""
+    assert (3, "AP") in asked and is_comparison(frame).tolist() == [False, True] * 3 + [False]
+    notes = table_notes(frame)
+    assert "Comparisons with spearman that rose: AP in 2 of 3, ρ_img in 0 of 3." in notes
+    assert any("mixed model" in note for note in notes)
+
+
+@pytest.mark.parametrize("gains", [{"atss": 1.0, "paa": 2.0}, dict.fromkeys(DETECTORS, 1.0)])
+def test_no_mean_over_two_detectors_or_several_weights(gains):
+    figures = of_detectors(gains)
+    if len(gains) > 2:
+        figures |= {Run("paper", "coco", "gfl", "spearman", 0.4, 0): {"AP": 31.0, "rho_img": 20.0}}
+    frame = build_table(table_of(sorted(figures), ("AP",)), measured(figures), NOTHING)
+    assert set(frame["detector"]) == set(gains)

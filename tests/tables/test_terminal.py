@@ -5,8 +5,8 @@ import pytest
 
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.table_files import load_table
-from corrloss.tables.build import ONE_PAIR as ONE
 from corrloss.tables.build import build_table, columns
+from corrloss.tables.intervals import ONE_PAIR as ONE
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import load_reference
 from corrloss.tables.terminal import to_text

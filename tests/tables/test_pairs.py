@@ -1,0 +1,64 @@
+import pandas as pd
+import pytest
+from synthetic_coco import load, make_dataset, make_detections, write
+
+from corrloss.analysis.ap import average_precision
+from corrloss.analysis.gain_parts import PARTS, gain_parts
+from corrloss.coco import load_detections, load_ground_truth
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import Table
+from corrloss.tables.build import build_table
+from corrloss.tables.pairs import with_parts
+from corrloss.tables.records import runs_frame
+from corrloss.tables.reference import COLUMNS
+
+RUNS = [
+    Run("mini", "mini_coco", "atss", *loss, seed)
+    for loss in (("none", 0.0), ("spearman", 0.2))
+    for seed in range(2)
+]
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Two seeds of a detector with and without the loss: their folder, records and detections."""
+    dataset = make_dataset(7, images=20)
+    truth, _ = load(tmp_path, dataset, [])
+    records, found = [], {}
+    for number, run in enumerate(RUNS):
+        folder = run.folder(tmp_path)
+        folder.path.mkdir(parents=True)
+        write(folder.detections(), make_detections(number, dataset, correlation=0.3 + 2 * run.weight))
+        found[run] = load_detections(folder.detections(), truth)
+        metrics = {"AP": average_precision(truth, found[run])["AP"]}
+        records.append((run, {"metrics": metrics, "train_seconds": 1.0, "identity": "0" * 12}))
+    return tmp_path, runs_frame(records), found
+
+
+def table_of(*metrics):
+    return Table("parts", "Parts", "coco", metrics, ("AP",), False, tuple(RUNS), {})
+
+
+def test_parts_of_each_run_and_its_baseline_are_columns(finished):
+    folder, runs, found = finished
+    table = table_of("AP", *PARTS)
+    frame = with_parts(runs, table, folder, folder / "annotations.json").set_index("run")
+    truth = load_ground_truth(folder / "annotations.json")
+    for run in RUNS:
+        expected = gain_parts(truth, found[run.baseline], found[run])
+        assert frame.loc[run.name, list(PARTS)].to_dict() == pytest.approx(expected)
+        if run.is_baseline:
+            assert frame["order_AP"][run.name] == pytest.approx(frame["AP"][run.name])
+    shown = build_table(table, frame.reset_index(), pd.DataFrame(columns=list(COLUMNS)))
+    gain = frame["order_AP"].iloc[2:].mean() - frame["AP"].iloc[:2].mean()
+    assert shown["delta_order_AP"][1] == pytest.approx(gain)
+    assert {"delta_AP", "delta_boxes_AP", "matched"} <= {*shown} and "ci_low_order_AP" not in shown
+
+
+def test_a_missing_run_leaves_cells_empty_and_other_tables_are_left_alone(finished):
+    folder, runs, _ = finished
+    assert with_parts(runs, table_of("AP"), folder, folder / "nowhere.json") is runs
+    without = runs[runs["run"] != RUNS[0].name]
+    frame = with_parts(without, table_of("AP", *PARTS), folder, folder / "annotations.json").set_index("run")
+    assert frame.loc[RUNS[2].name, list(PARTS)].isna().all()
+    assert frame.loc[[RUNS[1].name, RUNS[3].name], list(PARTS)].notna().all(axis=None)
