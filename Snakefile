@@ -20,6 +20,11 @@ include: "workflows/rules/cost.smk"
 include: "workflows/rules/report.smk"
 
 
+# Before the first job, and not in a dry run.
+onstart:
+    refuse_without_gpus()
+
+
 # Seconds each: with a cluster's profile these run beside Snakemake, not after a wait in the queue.
 localrules:
     runs,

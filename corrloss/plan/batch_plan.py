@@ -21,11 +21,13 @@ class BatchPlan:
         images_per_process: Images of one process in one iteration; ``auto`` is what keeps the recipe's batch.
         rescale_lr: Whether another batch than the recipe's is allowed, the learning rate multiplied by the
             ratio of the two (Goyal et al. 2017).
+        on_cpu: Whether processors train what the scale trains on GPUs.
     """
 
     processes: int | None = None
     images_per_process: int | str | None = None
     rescale_lr: bool = False
+    on_cpu: bool = False
 
     def apply(self, config: dict, run_name: str) -> None:
         """Set the processes and images of a resolved config, in place.
@@ -40,7 +42,7 @@ class BatchPlan:
         bench, loader = config["bench"], config["train_dataloader"]
         recipe = bench["processes"] * loader["batch_size"]
         bench["processes"] = self.processes or bench["processes"]
-        bench["gpus"] = bench["processes"] if bench["gpus"] else 0
+        bench["gpus"] = bench["processes"] if bench["gpus"] and not self.on_cpu else 0
         images = recipe // bench["processes"] if self.images_per_process == AUTO else self.images_per_process
         loader["batch_size"] = images or loader["batch_size"]
         batch = bench["processes"] * loader["batch_size"]

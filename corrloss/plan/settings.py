@@ -39,6 +39,7 @@ class Settings:
     processes: int | None
     images_per_process: int | str | None
     rescale_lr: bool
+    on_cpu: bool
     gpus: int | None
 
     @classmethod
@@ -70,7 +71,7 @@ class Settings:
     @property
     def batch(self) -> BatchPlan:
         """How the batch of a run is spread over processes."""
-        return BatchPlan(self.processes, self.images_per_process, self.rescale_lr)
+        return BatchPlan(self.processes, self.images_per_process, self.rescale_lr, self.on_cpu)
 
     @property
     def experiments(self) -> Experiments:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from corrloss.coco.published import PUBLISHED
@@ -142,6 +145,51 @@ def to_text(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> str:
     if unknown:
         lines.append(f"Unknown, and counted as nothing: {', '.join(unknown)}.")
     return "\n".join([shown.to_markdown(index=False, disable_numparse=True), "", *lines])
+
+
+def without_gpus(matrix: Matrix, names: Iterable[str], seconds: pd.DataFrame) -> str:
+    """Why runs are not started on a machine without GPUs, how long they would take there, and the way out.
+
+    Args:
+        matrix: What there is to be run.
+        names: Names of the runs that would be trained.
+        seconds: From `load_seconds`.
+
+    Returns:
+        The message; empty where none of the runs is planned for a GPU.
+    """
+    runs = [matrix.planned[name] for name in names if matrix.planned[name].config["bench"]["gpus"]]
+    if not runs:
+        return ""
+    operations = sum(filter(None, (_training_gflops(one, matrix, seconds) for one in runs)))
+    speed = _gflops_per_second()
+    days = f"at least {operations / speed / 86400:,.0f} days" if operations else "unknown"
+    return (
+        f"scale {matrix.scale}: expected a GPU for {len(runs)} trainings, found none on this machine (no"
+        f" nvidia-smi). Time on its processor, at the {speed:,.0f} GFLOP/s that it reached just now: {days}."
+        " Nothing was started. Use a machine with a GPU, or a cluster (--workflow-profile slurm,"
+        " docs/clusters.md). --config scale=mini shows the workflow in minutes; on_cpu=true trains here all"
+        " the same"
+    )
+
+
+def _training_gflops(planned: Planned, matrix: Matrix, seconds: pd.DataFrame) -> float | None:
+    """10⁹ operations of a training: backward costs twice what forward does."""
+    run = planned.run
+    if (run.detector, run.dataset) not in seconds.index:
+        return None
+    images = _images(matrix, run, "train") * planned.config["train_cfg"]["max_epochs"]
+    return 3 * seconds.loc[(run.detector, run.dataset), "gflops"] * images
+
+
+def _gflops_per_second(size: int = 1024, at_least: float = 0.2) -> float:
+    """What this machine's processor reaches in products of matrices, the best case of a convolution."""
+    matrix = np.ones((size, size), np.float32)
+    products, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < at_least:
+        matrix @ matrix
+        products += 1
+    return products * 2 * size**3 / spent / 1e9
 
 
 def _row(name: str, costs: list[RunCost], gpus: int) -> dict:

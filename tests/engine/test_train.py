@@ -8,7 +8,7 @@ import torch
 from corrloss.engine.hooks import DivergenceHook
 from corrloss.engine.predict import predict
 from corrloss.engine.processes import ProcessesError
-from corrloss.engine.train import train
+from corrloss.engine.train import NoGpuError, train
 from corrloss.plan.batch_plan import BatchPlan
 
 TWO_PROCESSES = BatchPlan(processes=2, images_per_process=2)
@@ -109,3 +109,15 @@ def test_what_counts_as_divergence(losses, message):
 
 def test_a_rough_start_is_no_divergence():
     looked_at([3.0, 40.0, 2.0, 0.01, 7.0, 0.0, 1.0])
+
+
+def test_a_recipe_for_a_gpu_is_not_trained_on_a_processor_unasked(smoke_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    def for_a_gpu(settings):
+        settings["bench"]["gpus"] = 1
+
+    run = smoke_run(tmp_path, for_a_gpu)
+    with pytest.raises(NoGpuError, match=r"expected a GPU, PyTorch finds none .* on_cpu=true"):
+        train(run, print)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.py"]

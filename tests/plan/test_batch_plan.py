@@ -69,3 +69,9 @@ def test_all_runs_of_a_scale_follow_the_settings(real_settings):
     matrix = load_matrix(real_settings("scale=smoke", "processes=2", "images_per_process=2"))
     assert {planned.config["bench"]["processes"] for planned in matrix.planned.values()} == {2}
     assert {planned.config["bench"]["gpus"] for planned in matrix.planned.values()} == {0}
+
+
+def test_on_the_processor_a_recipe_needs_no_gpu_and_is_another_run(tmp_path, configs_cache):
+    config = resolved(BatchPlan(on_cpu=True), tmp_path, configs_cache)
+    assert (config["bench"]["processes"], config["bench"]["gpus"]) == (4, 0)
+    assert config_hash(config) != config_hash(resolved(BatchPlan(), tmp_path, configs_cache))

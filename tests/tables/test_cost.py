@@ -10,7 +10,15 @@ import pytest
 from corrloss.plan.matrix import Matrix, Planned
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Table
-from corrloss.tables.cost import COLUMNS, SecondsError, cost_table, load_seconds, run_costs, to_text
+from corrloss.tables.cost import (
+    COLUMNS,
+    SecondsError,
+    cost_table,
+    load_seconds,
+    run_costs,
+    to_text,
+    without_gpus,
+)
 
 ROOT = Path(__file__).parents[2]
 HEADER = ",".join(COLUMNS)
@@ -135,6 +143,36 @@ def test_figures_of_gpus_are_not_taken_for_those_of_a_cpu(seconds, tmp_path):
     assert "unknown" in said and "coco/toy" in said
     finish(mini.run, tmp_path, 90.0)
     assert run_costs(matrix, seconds, tmp_path)[mini.run].gpu_hours == pytest.approx(0.025)
+
+
+def test_a_machine_without_gpus_is_told_the_days_that_its_processor_would_take(seconds, monkeypatch):
+    base, loss = planned("toy"), planned("toy", "spearman")
+    matrix = matrix_of("paper", [base, loss])
+    monkeypatch.setattr("corrloss.tables.cost._gflops_per_second", lambda: 100.0)
+    days = 2 * 3 * 200.0 * 118_287 * 12 / 100.0 / 86400  # two trainings, three times forward
+    said = without_gpus(matrix, [base.run.name, loss.run.name], seconds)
+    assert "expected a GPU for 2 trainings, found none on this machine (no nvidia-smi)" in said
+    assert f"at the 100 GFLOP/s that it reached just now: at least {days:,.0f} days" in said
+    assert all(way in said for way in ("slurm", "scale=mini", "on_cpu=true"))
+
+
+def test_the_days_of_a_detector_that_nothing_is_known_of_are_unknown(seconds):
+    other = planned("unknown")
+    assert "just now: unknown" in without_gpus(matrix_of("paper", [other]), [other.run.name], seconds)
+
+
+def test_runs_without_gpus_are_started_anywhere(seconds):
+    mini = planned("toy", scale="mini")
+    matrix = matrix_of("mini", [mini], make={"train_images": 400, "val_images": 200})
+    assert without_gpus(matrix, [mini.run.name], seconds) == without_gpus(matrix, [], seconds) == ""
+
+
+def test_a_sample_has_as_many_images_as_its_file_says(seconds, tmp_path):
+    toy = planned("toy", scale="small")
+    matrix = matrix_of("small", [toy])
+    matrix.datasets["coco"]["sample"] = {"images": 10_000}
+    (cost,) = run_costs(matrix, seconds, tmp_path).values()
+    assert cost.gpu_hours == pytest.approx(10_000 * 12 * 0.125 / 3600)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ OUT = settings.out
 ARGUMENTS = shlex.join(settings.arguments())
 DATA_ROOT = settings.data_root
 PAPER = ROOT / "experiments/reference/paper.csv"
+SECONDS = ROOT / "experiments/reference/seconds.csv"
 LOGGED = "{dataset}/{detector}/{variant}/seed{seed}"
 # A run's files by name. Of masks only the reports know: not every detector has them.
 RUN = RunFolder(OUT / "runs" / LOGGED)
@@ -121,6 +122,22 @@ def run_threads(wildcards):
 def run_gpus(wildcards):
     """GPUs of a run."""
     return planned(wildcards).config["bench"]["gpus"]
+
+
+def refuse_without_gpus():
+    """Refuse trainings for GPUs on a machine that has none, where jobs run on this machine."""
+    from corrloss.tables.cost import load_seconds, without_gpus
+
+    if shutil.which("nvidia-smi") or not workflow.local_exec:
+        return
+    names = [
+        run_name(job.wildcards)
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "train"
+    ]
+    reason = without_gpus(MATRIX, names, load_seconds(SECONDS))
+    if reason:
+        raise WorkflowError(reason)
 
 
 def run_weights(wildcards):
