@@ -311,19 +311,23 @@ def evaluate(run: RunName, pairs: Pairs = None, root: Root = HERE) -> None:
 def collect(pairs: Pairs = None, root: Root = HERE) -> None:
     """Gather the records of all finished runs of a scale into runs.csv."""
     from corrloss.files import write_csv
+    from corrloss.plan.identity import digest, write_identity
     from corrloss.plan.matrix import load_matrix
     from corrloss.tables.records import read_finished, runs_frame
 
     settings = load(root, pairs)
-    write_csv(settings.runs_csv, runs_frame(read_finished(load_matrix(settings), settings.results)))
+    frame = runs_frame(read_finished(load_matrix(settings), settings.results))
+    write_csv(settings.runs_csv, frame)
+    made_of = settings.runs_csv.with_suffix(".json")
+    write_identity(made_of, digest(list(frame["identity"])), [settings.runs_csv])
 
 
 @command
 def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Make one table from runs.csv, as CSV and, beside it, Markdown and LaTeX."""
-    from corrloss.files import write_csv, write_json, write_text
+    from corrloss.files import write_csv, write_text
     from corrloss.plan.data_files import annotation_file
-    from corrloss.plan.identity import table_identity
+    from corrloss.plan.identity import table_identity, write_identity
     from corrloss.plan.table_files import load_table
     from corrloss.tables.build import build_table
     from corrloss.tables.intervals import stored_intervals
@@ -347,7 +351,9 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     write_csv(out, frame)
     write_text(out.with_suffix(".md"), to_markdown(frame, plan, settings.scale))
     write_text(out.with_suffix(".tex"), to_latex(frame, plan, settings.scale))
-    write_json(settings.made_of(name), {"identity": identity})
+    write_identity(
+        settings.made_of(name), identity, [out.with_suffix(f".{kind}") for kind in ("csv", "md", "tex")]
+    )
 
 
 @command
@@ -363,7 +369,8 @@ def overhead(
 
     import pandas as pd
 
-    from corrloss.files import write_csv, write_json, write_text
+    from corrloss.files import write_csv, write_text
+    from corrloss.plan.identity import write_identity
     from corrloss.plan.matrix import load_matrix
     from corrloss.plan.table_files import load_table
     from corrloss.tables.overhead import overhead_rows, to_markdown
@@ -386,15 +393,18 @@ def overhead(
     frame = pd.DataFrame(rows)
     settings.made_of(name).unlink(missing_ok=True)
     write_csv(settings.table(name), frame)
-    write_text(settings.table(name).with_suffix(".md"), to_markdown(frame, plan.title, timed))
-    write_json(settings.made_of(name), {"identity": matrix.table_identity(name, published)})
+    page = settings.table(name).with_suffix(".md")
+    write_text(page, to_markdown(frame, plan.title, timed))
+    write_identity(
+        settings.made_of(name), matrix.table_identity(name, published), [settings.table(name), page]
+    )
 
 
 @command
 def report(pairs: Pairs = None, root: Root = HERE) -> None:
     """Make one page, which opens anywhere, from the tables of a scale and the files of its runs."""
-    from corrloss.files import write_json, write_text
-    from corrloss.plan.identity import read_identity, report_identity
+    from corrloss.files import write_text
+    from corrloss.plan.identity import read_identity, report_identity, write_identity
     from corrloss.report.page import render
     from corrloss.report.results import load_data_set, load_runs, load_tables
 
@@ -407,7 +417,7 @@ def report(pairs: Pairs = None, root: Root = HERE) -> None:
     made = [read_identity(settings.made_of(table.plan.name)) for table in tables if table.plan.main]
     page = settings.out / "report.html"
     write_text(page, render(settings.scale, tables, finished, data, project))
-    write_json(page.with_suffix(".json"), {"identity": report_identity(made)})
+    write_identity(page.with_suffix(".json"), report_identity(made), [page])
 
 
 @command

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from corrloss.files import sha256
+from corrloss.files import sha256, write_json
 from corrloss.plan.code import PACKAGE, digest_of
 from corrloss.plan.configs import config_hash
 from corrloss.plan.data_files import PARTS, annotation_file, is_made, is_sample
@@ -43,13 +43,24 @@ def code_of_stage(stage: str) -> str:
     return digest_of(tuple(PACKAGE / name for name in CODE[stage]))
 
 
+def write_identity(path: Path, identity: str, made: Iterable[Path] = ()) -> None:
+    """Write a report with an identity, and the SHA-256 of the files beside it that were made under it."""
+    write_json(path, {"identity": identity, "made": {file.name: sha256(file) for file in made}})
+
+
 def read_identity(path: Path) -> str | None:
-    """The identity in a report; None if the file is missing, damaged, or has none."""
+    """The identity in a report; None if the report is missing, damaged, or has none.
+
+    None, too, if a file of `write_identity` is missing or has another content: it was edited or exchanged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        made = content.get("made", {})
+        if any(sha256(path.with_name(name)) != known for name, known in made.items()):
+            return None
+        return content.get("identity")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None
-    return content.get("identity") if isinstance(content, dict) else None
 
 
 def generator_identity(data: dict) -> str:

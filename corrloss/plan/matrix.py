@@ -11,7 +11,14 @@ from corrloss.plan.configs import resolve
 from corrloss.plan.data_files import annotation_file, is_made, is_sample, raw_annotations
 from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.identity import code_of_stage, data_identities, digest, run_identity, table_identity
+from corrloss.plan.identity import (
+    code_of_stage,
+    data_identities,
+    digest,
+    read_identity,
+    run_identity,
+    table_identity,
+)
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.settings import Settings
@@ -120,7 +127,12 @@ class Matrix:
         return table_identity(table, runs, reference, stages[1])
 
     def is_current(self, runs_csv: Path, tables: Iterable[str]) -> bool:
-        """Whether ``runs.csv`` has all runs of some tables, and each run with its planned identity."""
+        """Whether ``runs.csv`` has all runs of some tables, and each run with its planned identity.
+
+        It is not current, either, if it is not as it was written, see `write_identity`.
+        """
+        if read_identity(runs_csv.with_suffix(".json")) is None:
+            return False
         try:
             with runs_csv.open(encoding="utf-8", newline="") as file:
                 found = {row["run"]: row["identity"] for row in csv.DictReader(file)}

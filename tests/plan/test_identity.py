@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from corrloss.plan import identity
-from corrloss.plan.identity import data_identities, read_identity, run_identity
+from corrloss.plan.identity import data_identities, read_identity, run_identity, write_identity
 
 OWN = {"folder": "shapes", "train": {"ann_file": "train.json"}, "test": {"ann_file": "test.json"}}
 MADE = OWN | {"make": {"type": "mini_coco", "train_images": 2, "val_images": 1, "seed": 0}}
@@ -109,6 +110,22 @@ def test_data_code_and_tool_change_their_stage(monkeypatch):
 def test_a_report_without_an_identity_has_none(tmp_path, content):
     if content is not None:
         (tmp_path / "report.json").write_text(content)
+    assert read_identity(tmp_path / "report.json") is None
+
+
+@pytest.mark.parametrize("change", [lambda file: file.write_text("2"), Path.unlink])
+def test_a_report_is_of_the_files_that_it_was_written_for(tmp_path, change):
+    report, made = tmp_path / "table.json", tmp_path / "table.csv"
+    made.write_text("1")
+    write_identity(report, "a", [made])
+    assert read_identity(report) == "a"
+    change(made)
+    assert read_identity(report) is None
+
+
+@pytest.mark.parametrize("made", ["[1]", '{"../..": "0"}', '{"a\\u0000b": "0"}', '{"": 0}', "null"])
+def test_a_report_that_names_no_files_has_no_identity(tmp_path, made):
+    (tmp_path / "report.json").write_text(f'{{"identity": "a", "made": {made}}}')
     assert read_identity(tmp_path / "report.json") is None
 
 

@@ -187,6 +187,36 @@ def test_another_loss_repeats_the_runs_with_it(copy, tmp_path, monkeypatch):
     assert weights(copy)[1] != before[1] and snapshot(copy.folder / NONE) == baseline
 
 
+def test_another_commit_and_back_repeat_the_runs_with_the_loss(copy, finished, tmp_path, monkeypatch):
+    package = package_of(tmp_path, monkeypatch)
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null"]
+        subprocess.run(["git", *identity, *arguments], cwd=package, check=True, capture_output=True)
+
+    git("init", "--initial-branch=main")
+    git("add", ".")
+    git("commit", "-m", "as it is")
+    edited(package / "loss.py", "self.weight * (1", "2 * self.weight * (1")
+    git("commit", "-a", "-m", "twice the loss")
+    succeeds(copy)
+    assert weights(copy)[0] == weights(finished)[0] and weights(copy)[1] != weights(finished)[1]
+    git("checkout", "HEAD~1")
+    succeeds(copy)
+    assert results(copy) == results(finished)
+    git("checkout", "main")
+    assert "train" in succeeds(copy, "-n")
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "tables/pair.csv", "tables/pair.md", "tables/pair.tex"])
+def test_an_edited_table_is_made_again(copy, finished, name):
+    path = copy.folder / "results/smoke" / name
+    edited(path, "0", "7")
+    assert "train" not in succeeds(copy)
+    assert path.read_bytes() == (finished.folder / "results/smoke" / name).read_bytes()
+    assert NOTHING in succeeds(copy)
+
+
 def test_a_folder_of_another_variant_is_not_taken_for_this_one(copy, finished):
     shutil.copytree(copy.folder / LOSS, copy.folder / NONE, dirs_exist_ok=True)
     succeeds(copy)

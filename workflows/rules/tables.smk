@@ -13,6 +13,7 @@ rule runs:
             category="Runs",
             labels={"scale": settings.scale},
         ),
+        f"{OUT}/runs.json",
     log:
         f"{OUT}/logs/runs.log",
     benchmark:
