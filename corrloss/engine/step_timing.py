@@ -22,6 +22,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 
+import corrloss.engine.accumulation  # registers the wrapper of a precision
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.heads.detr import QueryCorrelationMixin
 from corrloss.heads.mixin import CorrelationMixin

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
+from corrloss.engine.accumulation import AccumulatedStep
 from corrloss.engine.checkpoints import Checkpoints
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, TrainingDiverged
@@ -101,7 +102,7 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
     runner = Runner(
         model=config.model,
         work_dir=str(checkpoints.folder),
-        train_dataloader=_seeded(config.train_dataloader),
+        train_dataloader=_dataloader(config),
         train_cfg=dict(type="ResumableEpochLoop", max_epochs=config.train_cfg.max_epochs),
         optim_wrapper=config.optim_wrapper,
         param_scheduler=config.param_scheduler,
@@ -117,15 +118,23 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
         launcher="pytorch" if several else "none",
         cfg=Config(on_cpu),
     )
+    if "accumulate" in config.bench:
+        runner.model.train_step = AccumulatedStep(runner.model, config.train_dataloader.batch_size)
     if config.bench.get("channels_last"):
         runner.model.to(memory_format=torch.channels_last)
     return runner
 
 
-def _seeded(dataloader: dict) -> dict:
-    """The loader with workers that are seeded from checkpointed states, and restarted in each epoch."""
-    workers = dict(worker_init_fn=dict(type="seed_loading_worker"), persistent_workers=False)
-    return {**dataloader, **workers} if dataloader["num_workers"] else dataloader
+def _dataloader(config: Config) -> dict:
+    """The loader; its workers are seeded from checkpointed states, and restarted in each epoch."""
+    loader = config.train_dataloader
+    changes = {}
+    if loader["num_workers"]:
+        changes |= dict(worker_init_fn=dict(type="seed_loading_worker"), persistent_workers=False)
+    if accumulate := config.bench.get("accumulate"):
+        batches = dict(type="ConsecutiveBatches", accumulate=accumulate, batches=loader.get("batch_sampler"))
+        changes["batch_sampler"] = batches
+    return {**loader, **changes}
 
 
 def _weights(runner: Runner) -> dict:

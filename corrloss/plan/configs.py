@@ -62,7 +62,13 @@ def resolve(
     config = copy.deepcopy(_without_loss(experiments, run.scale, run.dataset, run.detector, data_root, cache))
     correlation = read_settings(experiments, "detector", run.detector, cache)["correlation"]
     _halve_batch(config, run)
-    spread.apply(config, run.name)
+    spread.over(experiments.read("scale", run.scale).get("spread", {})).apply(config, run.name)
+    if dict(run.options).get("processes") == "all" and "accumulate" in config["bench"]:
+        raise ExperimentError(
+            f"{run.name}: `processes: all` computes the coefficient over the images of all processes, which "
+            "accumulate divides into steps; set images_per_process=auto without accumulate: one process with "
+            "all images computes the same"
+        )
     _set_loss(config, run, correlation, experiments.folder / "detectors" / f"{run.detector}.py")
     config["randomness"] = {"seed": run.seed}
     config["bench"]["code"] = code_of(config["model"])

@@ -38,6 +38,8 @@ class Settings:
     ap: str
     processes: int | None
     images_per_process: int | str | None
+    accumulate: int | str | None
+    precision: str | None
     rescale_lr: bool
     on_cpu: bool
     gpus: int | None
@@ -71,7 +73,7 @@ class Settings:
     @property
     def batch(self) -> BatchPlan:
         """How the batch of a run is spread over processes."""
-        return BatchPlan(self.processes, self.images_per_process, self.rescale_lr, self.on_cpu)
+        return BatchPlan(**{field.name: getattr(self, field.name) for field in fields(BatchPlan)})
 
     @property
     def experiments(self) -> Experiments:

@@ -59,6 +59,58 @@ def test_another_batch_is_refused_with_the_way_out(tmp_path, configs_cache):
     assert "images_per_process=" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("processes", "steps"), [(1, 4), (2, 2), (4, 1)])
+def test_steps_follow_from_the_recipes_batch(tmp_path, configs_cache, processes, steps):
+    recipe = resolved(BatchPlan(), tmp_path, configs_cache)
+    config = resolved(BatchPlan(processes, accumulate="auto"), tmp_path, configs_cache)
+    assert (config["bench"]["processes"], config["bench"]["gpus"]) == (processes, processes)
+    assert config["bench"].get("accumulate", 1) == steps
+    assert config["train_dataloader"]["batch_size"] == 4
+    assert config["optim_wrapper"] == recipe["optim_wrapper"]
+    assert config["param_scheduler"] == recipe["param_scheduler"]
+    assert (config_hash(config) == config_hash(recipe)) == (steps == 1)
+
+
+@pytest.mark.parametrize(
+    ("plan", "found", "way"),
+    [
+        (BatchPlan(3, accumulate="auto"), "3 processes of 4 images, a batch of 12", "processes=1|2|4 with"),
+        (BatchPlan(1, accumulate=3), "1 processes of 4 images in 3 steps, a batch of 12", "accumulate=auto"),
+        (BatchPlan(2), "a batch of 8", "accumulate=auto"),
+    ],
+)
+def test_steps_that_do_not_give_the_batch_are_refused_with_the_way_out(
+    tmp_path, configs_cache, plan, found, way
+):
+    with pytest.raises(ExperimentError) as caught:
+        resolved(plan, tmp_path, configs_cache)
+    assert found in str(caught.value) and way in str(caught.value)
+
+
+def test_a_precision_is_another_run(tmp_path, configs_cache):
+    recipe = resolved(BatchPlan(), tmp_path, configs_cache)
+    assert config_hash(resolved(BatchPlan(precision="fp32"), tmp_path, configs_cache)) == config_hash(recipe)
+    configs = [resolved(BatchPlan(precision=name), tmp_path, configs_cache) for name in ("bf16", "fp16")]
+    types = [config["optim_wrapper"]["type"] for config in configs]
+    assert types == ["AutocastOptimWrapper", "AmpOptimWrapper"]
+        "AutocastOptimWrapper",
+        "AmpOptimWrapper",
+    ]
+    assert len({config_hash(config) for config in (recipe, *configs)}) == 3
+
+
+def test_a_scales_plan_applies_where_the_user_says_nothing():
+    scale = {"processes": 1, "accumulate": "auto", "precision": "bf16"}
+    assert BatchPlan().over(scale) == BatchPlan(1, accumulate="auto", precision="bf16")
+    assert BatchPlan(2, precision="fp32").over(scale) == BatchPlan(2, accumulate="auto", precision="fp32")
+
+
+def test_a_coefficient_over_all_processes_is_not_divided_into_steps(tmp_path, configs_cache):
+    run = Run("paper", "coco", "atss", "concordance", 0.2, 0, (("processes", "all"),))
+    with pytest.raises(ExperimentError, match="images_per_process=auto without accumulate"):
+        resolve(Experiments(ROOT), run, tmp_path, configs_cache, BatchPlan(1, accumulate="auto"))
+
+
 def test_another_batch_rescales_the_learning_rate_where_that_is_asked_for(tmp_path, configs_cache):
     config = resolved(BatchPlan(1, 8, rescale_lr=True), tmp_path, configs_cache)
     assert config["optim_wrapper"]["optimizer"]["lr"] == pytest.approx(0.005)
