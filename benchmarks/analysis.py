@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import hotcoco
@@ -24,17 +26,20 @@ import yaml
 
 from corrloss.analysis.ap import average_precision, hotcoco_evaluation
 from corrloss.analysis.bounds import ORDERS, bound_after_nms
+from corrloss.analysis.calibration import calibration_curves
 from corrloss.analysis.correlation import load_positives, rho_cls, rho_img
 from corrloss.analysis.differences import paired_difference
+from corrloss.analysis.gain_parts import gain_parts
 from corrloss.analysis.matching import match
-from corrloss.analysis.metrics import metric_names
+from corrloss.analysis.metrics import metric_names, run_metrics
 from corrloss.analysis.replicates import METRICS, Replicates, bootstrap_ap
+from corrloss.analysis.stored_run import load_run
 from corrloss.coco import load_detections, load_ground_truth
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import Matrix, Planned
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import load_table
-from corrloss.run import KINDS
+from corrloss.run import KINDS, RunFolder
 from corrloss.tables.build import build_table
 from corrloss.tables.intervals import stored_intervals
 from corrloss.tables.records import read_finished, read_runs, runs_frame
@@ -65,9 +70,9 @@ def main() -> None:
         bench_ap(Path(folder), arguments.repeats)
         bench_measures(Path(folder), arguments.repeats)
         bench_bootstrap(Path(folder), arguments.replicates, arguments.workers)
+        bench_whole(Path(folder))
         bench_tables(Path(folder) / "project", arguments.records, arguments.repeats)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\nPeak memory of this process: {peak:.2f} GiB")
+    print(f"\nPeak memory of this process: {peak_memory():.2f} GiB")
 
 
 def make_data(folder: Path) -> None:
@@ -178,6 +183,43 @@ def bench_bootstrap(folder: Path, replicates: int, workers: int) -> None:
     print(
         f"\nΔAP {own_interval.delta:.2f}; width of its 95% interval {width:.3f}, hotcoco's {other_width:.3f}"
     )
+
+
+def bench_whole(folder: Path) -> None:
+    """All that two runs and their comparison take, each run in a process of its own, as in the workflow."""
+    for name in ("a", "b"):
+        run = RunFolder(folder / name)
+        run.path.mkdir()
+        (run.detections()).symlink_to(folder / f"{name}.json")
+        for order in ORDERS:
+            run.bound(order).symlink_to(folder / f"{name}.json")
+        run.positives.symlink_to(folder / "positives.npz")
+
+    def everything() -> None:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            done = list(pool.map(evaluate, [folder / "annotations.json"] * 2, [folder / "a", folder / "b"]))
+        replicates, peaks = zip(*done, strict=True)
+        gains.update(paired_difference(replicates[:1], replicates[1:]))
+        truth = load_ground_truth(folder / "annotations.json")
+        gain_parts(truth, *(load_detections(folder / f"{name}.json", truth) for name in ("a", "b")))
+        gains["memory"] = sum(peaks) + peak_memory()
+
+    gains: dict = {}
+    row("everything of two models and their comparison, 2 processes", seconds(everything))
+    print(f"\nPeak memory of the three processes together: {gains['memory']:.2f} GiB")
+
+
+def evaluate(annotations: Path, folder: Path) -> tuple[Replicates, float]:
+    """All figures and replicates of a run, and the peak memory of this process, in GiB."""
+    stored = load_run(RunFolder(folder), annotations)
+    run_metrics(stored)
+    for matches in (stored.calibration_matches, stored.calibrated[1]):
+        calibration_curves(matches, stored.ground_truth)
+    return bootstrap_ap(stored.ground_truth, stored.boxes, positives=stored.positives), peak_memory()
+
+
+def peak_memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def bench_tables(root: Path, records: int, repeats: int) -> None:

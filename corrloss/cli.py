@@ -407,6 +407,8 @@ def report(pairs: Pairs = None, root: Root = HERE) -> None:
     from corrloss.plan.identity import read_identity, report_identity, write_identity
     from corrloss.report.page import render
     from corrloss.report.results import load_data_set, load_runs, load_tables
+    from corrloss.tables.intervals import stored_intervals
+    from corrloss.tables.records import read_runs
 
     settings = load(root, pairs)
     tables = load_tables(settings.experiments, settings.scale, settings.out / "tables")
@@ -416,7 +418,8 @@ def report(pairs: Pairs = None, root: Root = HERE) -> None:
     project = Path(os.path.relpath(root, settings.out)).as_posix()
     made = [read_identity(settings.made_of(table.plan.name)) for table in tables if table.plan.main]
     page = settings.out / "report.html"
-    write_text(page, render(settings.scale, tables, finished, data, project))
+    interval = stored_intervals(settings.results, read_runs(settings.runs_csv))
+    write_text(page, render(settings.scale, tables, finished, data, project, interval))
     write_identity(page.with_suffix(".json"), report_identity(made), [page])
 
 

@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from corrloss.plan.runs import BASELINE, OPTION_NAMES, readable
+from corrloss.analysis.pooled import Pooled
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run, readable
 from corrloss.report.results import FinishedRun, MadeTable, loss_label
+from corrloss.tables.intervals import Intervals
+from corrloss.tables.pooled_rows import is_comparison
 from corrloss.tables.render import NOT_EVIDENCE
 
 RHO = ("rho_img", "rho_cls")
@@ -76,12 +79,12 @@ def compare(tables: list[MadeTable], runs: list[FinishedRun]) -> list[Comparison
 
 def _rows(table: MadeTable, rho: dict[tuple, dict[str, float]]) -> Iterator[Comparison]:
     dataset = table.plan.runs[0].dataset
-    for _, row in table.frame.iterrows():
+    for _, row in table.frame[is_comparison(table.frame)].iterrows():
         options = {name: row[name] for name in OPTION_NAMES if name in row}
         loss = loss_label(row["coefficient"], row["weight"], options)
         base, own = (rho.get((dataset, row["detector"], name), {}) for name in (BASELINE, loss))
         for metric in table.plan.headlines:
-            if row["coefficient"] != BASELINE and pd.notna(row[f"delta_{metric}"]):
+            if pd.notna(row[f"delta_{metric}"]):
                 headline = metric == table.plan.headlines[-1]  # the one of the published figures
                 published = row.get("paper_delta") if headline else None
                 yield Comparison(
@@ -112,6 +115,32 @@ def _mean_rho(runs: list[FinishedRun]) -> dict[tuple, dict[str, float]]:
         values = {name: [run.metric(name) for run in group] for name in RHO}
         means[key] = {name: fmean(of) for name, of in values.items() if None not in of}
     return means
+
+
+class Mean(NamedTuple):
+    """The mean gain of a coefficient in AP over the detectors of a data set."""
+
+    dataset: str
+    coefficient: str
+    gain: Pooled
+
+
+def means(comparisons: list[Comparison], runs: list[FinishedRun], interval: Intervals) -> list[Mean]:
+    """The mean gain in AP of boxes over the compared detectors, where there are enough for an interval.
+
+    Args:
+        comparisons: From `compare`.
+        runs: Finished runs.
+        interval: From `corrloss.tables.intervals.stored_intervals`.
+    """
+    compared = {(c.dataset, c.detector, c.loss) for c in comparisons if c.metric == "AP"}
+    finished = {run.run for run in runs if not run.failed}
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted((run for run in runs if not run.failed), key=lambda run: run.run):
+        if run.run.baseline in finished and (run.run.dataset, run.run.detector, run.loss) in compared:
+            groups.setdefault((run.run.dataset, run.run.coefficient), []).append(run.run)
+    found = [Mean(*key, gain) for key, own in groups.items() if (gain := interval(own, "AP"))]
+    return [mean for mean in found if isinstance(mean.gain, Pooled) and not pd.isna(mean.gain.ci_low)]
 
 
 class Count(NamedTuple):

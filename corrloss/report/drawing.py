@@ -67,7 +67,7 @@ class Key(NamedTuple):
 
     label: str
     colour: str  # a name of `COLOURS`, or a CSS colour
-    mark: str = "dot"  # or `diamond`, `line`, `dashed`
+    mark: str = "dot"  # or `diamond`, `square`, `line`, `dashed`
 
     @property
     def css(self) -> str:

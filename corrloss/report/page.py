@@ -14,21 +14,23 @@ import jinja2
 from corrloss.coco import Detections, load_detections
 from corrloss.plan.runs import Run
 from corrloss.report import figures
-from corrloss.report.comparisons import compare, count, sentences
+from corrloss.report.comparisons import compare, count, means, sentences
 from corrloss.report.drawing import page_style
 from corrloss.report.examples import Photograph, Picture, photographs, pictures
-from corrloss.report.forest import forest
+from corrloss.report.forest import describe_mean, forest
 from corrloss.report.panels import Panel, make_panels
 from corrloss.report.results import DataSet, FinishedRun, MadeTable
 from corrloss.report.table_views import table_view
-from corrloss.tables.render import NOT_EVIDENCE
+from corrloss.tables.build import no_interval
+from corrloss.tables.intervals import Intervals
+from corrloss.tables.render import NOT_EVIDENCE, rounded
 
 HERE = Path(__file__).parent
 
 
 def render(
     scale: str, tables: list[MadeTable], runs: list[FinishedRun], data: dict[str, DataSet],
-    project: str | None = None,
+    project: str | None = None, interval: Intervals = no_interval,
 ) -> str:  # fmt: skip
     """The whole page as HTML.
 
@@ -39,6 +41,7 @@ def render(
         data: The data set of each run, by name.
         project: Path of the project's root relative to the page, for links to its README and docs; None for
             no such links.
+        interval: From `corrloss.tables.intervals.stored_intervals`, for means over detectors.
 
     Raises:
         DetectionsError: A run's positives or detections are damaged.
@@ -47,13 +50,16 @@ def render(
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     shown = {name: photographs(name, one) for name, one in data.items()}
     comparisons = compare(tables, runs)
+    pooled = means(comparisons, runs, interval)
     with page_style():
-        gains = forest(comparisons, "forest")
+        gains = forest(comparisons, "forest", pooled)
         return _template().render(
             scale=scale,
             project=project,
             warning=NOT_EVIDENCE.get(scale),
             counts=count(comparisons),
+            means=[(mean, describe_mean(mean)) for mean in pooled],
+            rounded=rounded,
             sentences=sentences(scale, comparisons),
             forest=Panel("forest", "Gain of every detector", "", {"all": gains}, "No gain is known yet."),
             tables=[table_view(table) for table in tables],

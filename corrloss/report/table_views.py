@@ -10,11 +10,17 @@ from corrloss.analysis.verdict import NOT_COMPARABLE
 from corrloss.plan.runs import OPTION_NAMES
 from corrloss.report.comparisons import interval
 from corrloss.report.results import MadeTable
-from corrloss.tables.render import as_text
+from corrloss.tables.pooled_rows import POOLED
+from corrloss.tables.render import as_text, rounded
 
 FILTERS = ("detector", "coefficient")
 HEADINGS = {"weight": "λ", "n_seeds": "seeds", "paper_delta": "published Δ", "paper_AP": "published AP"}
-NEED_SEEDS = ("p_value", "p_holm", "se_seeds")  # one pair of models says nothing about the method
+NEED_SEEDS = (
+    "p_value",
+    "p_holm",
+    "se_seeds",
+    "seeds_for_1_AP",
+)  # one pair of models says nothing about the method
 THIS_PAIR_ONLY = "95% over images, this pair only"
 ALWAYS, WIDE, ON_DEMAND = "always", "wide", "on-demand"  # wide: on pages wider than a phone's
 
@@ -88,7 +94,9 @@ def _interval_column(table: MadeTable, metric: str, when: str) -> Column:
     cells = []
     for _, row in table.frame.iterrows():
         bounds = interval(row, metric, table)
-        text = f"{bounds[0]:+.1f} … {bounds[1]:+.1f}" if bounds else ""
-        text += " (one seed)" if bounds and row["n_seeds"] == 1 and not one_seed else ""
+        text = f"{rounded(bounds[0])} … {rounded(bounds[1])}" if bounds else ""
+        pooled = str(row["detector"]).startswith(POOLED)
+        text += " (over detectors)" if bounds and pooled else ""
+        text += " (one seed)" if bounds and row["n_seeds"] == 1 and not one_seed and not pooled else ""
         cells.append((text, str(bounds[0]) if bounds else ""))
     return Column(THIS_PAIR_ONLY if one_seed else "95% interval", when, cells)

@@ -172,7 +172,8 @@ def _with_controls(
             own = {name: _mean_of(measured, after, present) for name, after in names.items()}
             shown = [name for name in row if name.startswith("delta_") and own[name[6:]] is not None]
             gains = {name: own[name[6:]] - row[name[6:]] for name in shown}
-            found.append(row | own | gains | {"coefficient": CONTROL})
+            published = {name: None for name in row if name.startswith("paper_")} | {"paper_source": ""}
+            found.append(row | own | gains | published | {"coefficient": CONTROL})
     return found
 
 

@@ -136,4 +136,14 @@ def _all_failed(frame: pd.DataFrame) -> list[bool]:
 def _cell(value: float, form: str, is_p_value: bool) -> str:
     if pd.isna(value):
         return ""
-    return "<0.01" if is_p_value and value < 0.01 else format(value, form)
+    return "<0.01" if is_p_value and value < 0.01 else rounded(value, form)
+
+
+def rounded(value: float, form: str = "+.1f") -> str:
+    """A number as text; what rounds to 0 has no sign.
+
+    >>> rounded(-0.04), rounded(0.04), rounded(-0.06)
+    ('0.0', '0.0', '-0.1')
+    """
+    text = format(value, form)
+    return text.lstrip("+-") if float(text) == 0 else text

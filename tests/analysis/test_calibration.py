@@ -139,9 +139,8 @@ def test_isotonic_regression_mends_calibration_and_leaves_the_order(run):
     for category in truth.category_ids:
         for half in (even, ~even):
             own = half & (found.category_id == category)
-            order = np.argsort(found.score[own])
-            assert (np.diff(mended.score[own][order]) >= 0).all()
-            assert stats.spearmanr(found.score[own], mended.score[own]).statistic > 0.5
+            assert stats.spearmanr(found.score[own], mended.score[own]).statistic == pytest.approx(1)
+            assert len(np.unique(found.score[own])) == len(np.unique(mended.score[own]))
     change = average_precision(truth, mended)["AP"] - average_precision(truth, found)["AP"]
     assert abs(change) < 2
 
@@ -151,8 +150,9 @@ def test_no_image_is_calibrated_by_itself(run):
     even = np.isin(found.image_id, truth.image_ids[::2])
     other = found.with_scores(np.where(even, np.float32(0.5), found.score))
     scores = calibrated(truth, other, match_for_calibration(truth, other)).score
-    assert len(np.unique(scores[~even])) <= len(truth.category_ids)  # fitted at one score of each class
-    assert len(np.unique(scores[even])) <= len(truth.category_ids)  # one score of each class is mapped
+    n = len(truth.category_ids)
+    assert len(np.unique(scores[~even].round(4))) <= n  # fitted at one score of each class
+    assert len(np.unique(scores[even])) <= n  # one score of each class is mapped
 
 
 def test_nothing_detected_has_no_error(tmp_path):
