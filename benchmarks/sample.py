@@ -3,7 +3,8 @@
     python benchmarks/sample.py [--images 10000]
 
 118,287 images and 860,001 annotations with polygons, made from a seed: 460 MB of JSON (half a minute). Then
-the command's work, in a process of its own: reading, choosing, writing; and the check of what it wrote.
+the command's work, in a process of its own: reading, choosing, writing; and the check of what it wrote. Last,
+how close the sample is to the full set.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 
 from corrloss.coco.published import COCO_CATEGORIES, PUBLISHED
+from corrloss.data.sample import choose_images, read_objects, statistics
 
 ROOT = Path(__file__).parents[1]
 TRAIN = PUBLISHED["coco_2017_train"]
@@ -47,8 +49,12 @@ def main() -> None:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         seconds, checked, peak = json.loads(done.stdout)
         sizes = [path.stat().st_size / 1e6 for path in (source, sample)]
+        full = read_objects(source)
+        chosen = {"sample": read_objects(sample)}
+        chosen["simple random sample"] = full.of(choose_images(full, images, 0, exchange=False))
     print(f"{images:,} of {TRAIN.images:,} images, {sizes[1]:.0f} of {sizes[0]:.0f} MB")
     print(f"sample: {seconds:.1f} s, check of it: {checked:.2f} s, peak memory {peak:.2f} GiB")
+    print("\n" + statistics(full, chosen).partition("\n\n")[0])
 
 
 def make_document() -> dict:
