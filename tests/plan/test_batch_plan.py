@@ -93,9 +93,6 @@ def test_a_precision_is_another_run(tmp_path, configs_cache):
     configs = [resolved(BatchPlan(precision=name), tmp_path, configs_cache) for name in ("bf16", "fp16")]
     types = [config["optim_wrapper"]["type"] for config in configs]
     assert types == ["AutocastOptimWrapper", "AmpOptimWrapper"]
-        "AutocastOptimWrapper",
-        "AmpOptimWrapper",
-    ]
     assert len({config_hash(config) for config in (recipe, *configs)}) == 3
 
 
