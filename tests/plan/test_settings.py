@@ -70,7 +70,7 @@ def test_the_last_value_counts(project, tmp_path):
 @pytest.mark.parametrize(
     ("pair", "said"),
     [
-        (
+        ("data_rot=/data", "command line: unknown key 'data_rot'; valid keys: accumulate, ap, data_root"),
             "data_rot=/data",
             "command line: unknown key 'data_rot'; valid keys: accumulate, ap, data_root, gpus",
         ),
