@@ -50,7 +50,9 @@ def differences(one, other, place=""):
 
 SIZE = {f"{loader}_dataloader.dataset.pipeline" for loader in ("train", "test")}
 IMAGES = {"train_dataloader.dataset.ann_file", "train_dataloader.dataset.data_prefix.img"}
-SPREAD = {"bench.run"}
+SPREAD = {"optim_wrapper.type"} | {
+    f"bench.{key}" for key in ("run", "processes", "gpus", "accumulate", "precision")
+}
 OWN = {
     "yolact": {f"model.bbox_head.anchor_generator.{key}" for key in ("base_sizes", "strides", "centers")},
     "sparse_rcnn_r50_3x": {"train_cfg.max_epochs", "param_scheduler"},
@@ -61,6 +63,16 @@ OWN = {
 def test_only_images_and_their_size_differ_from_the_papers_recipe(both, detector):
     small, paper = both(detector)
     assert set(differences(small, paper)) == SIZE | IMAGES | SPREAD | OWN.get(detector, set())
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_one_gpu_makes_the_papers_batch_in_steps_of_the_papers_images(both, detector):
+    small, paper = both(detector)
+    assert (small["bench"]["processes"], small["bench"]["gpus"]) == (1, 1)
+    images = 8 if detector == "yolact" else 4
+    assert small["train_dataloader"]["batch_size"] == paper["train_dataloader"]["batch_size"] == images
+    assert small["bench"]["accumulate"] == paper["bench"]["processes"] == 4
+    assert small["bench"]["precision"] == "bf16" and "lr_factor" not in small["bench"]
 
 
 def sides(pipeline):
