@@ -9,6 +9,14 @@ rule main:
         f"{OUT}/runs.csv",
 
 
+# `snakemake small`: the main tables of a scale by its name, as a plain `snakemake --config scale=small`.
+rule:
+    name:
+        settings.scale
+    input:
+        rules.main.input,
+
+
 include: "workflows/rules/fetch.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"

@@ -156,7 +156,7 @@ class Matrix:
         Returns:
             The tables that are named, or all tables if a target is not a table or a group of tables.
         """
-        known = {"main": self.main_tables, "analysis": self.analysis_tables}
+        known = {"main": self.main_tables, self.scale: self.main_tables, "analysis": self.analysis_tables}
         known |= {"report": self.main_tables, f"{out}/report.html": self.main_tables}
         for name in self.result_tables:
             known[name] = known[f"{out}/tables/{name}.csv"] = [name]

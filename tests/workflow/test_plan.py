@@ -50,3 +50,19 @@ def test_data_is_checked_and_converted_but_never_downloaded(planned):
 def test_what_is_missing_here_is_said(planned):
     for path in ("data/coco/annotations/instances_train2017.json", "data/cityscapes/gtFine/train"):
         assert f"missing here: {path}" in planned
+
+
+def dry_run(folder, *arguments):
+    command = [Path(sys.executable).with_name("snakemake"), "-n", "--cores", "1", "--directory", folder]
+    command += ["--snakefile", ROOT / "Snakefile", "--workflow-profile", "none", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_target_that_is_named_as_a_scale_picks_it(folder):
+    code, said = dry_run(folder, "small", "--config", "data_root=elsewhere")
+    assert code == 0, said
+    assert count(said, "train") == count(said, "evaluate") == 27
+    assert count(said, "fetch_coco_small") == count(said, "check_data") == count(said, "small") == 1
+    code, said = dry_run(folder, "small", "--config", "scale=paper")
+    assert code != 0 and "expected one scale, got scale=paper, scale=small" in said

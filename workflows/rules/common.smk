@@ -4,6 +4,8 @@ import shlex
 import shutil
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
+
 from corrloss.errors import CorrLossError
 from corrloss.plan import data_files
 from corrloss.plan.identity import (
@@ -13,18 +15,39 @@ from corrloss.plan.identity import (
     sample_identity,
 )
 from corrloss.plan.matrix import load_matrix
-from corrloss.plan.settings import Settings
+from corrloss.plan.experiments import Experiments
+from corrloss.plan.settings import SettingsError, Settings
 from corrloss.run import RunFolder
 
 # Relative, as all paths here: a checkout that is moved has nothing to be done again.
 ROOT = Path(os.path.relpath(workflow.basedir))
+
+
+def settings_arguments():
+    """Settings of the command line: `--config`, and `scale=NAME` where a target is named as a scale.
+
+    Snakemake reads its own command line again, since it tells a Snakefile the targets only after it was read.
+    Jobs that it starts on other machines get the scale by `--config`.
+    """
+    given = list(workflow.config_settings.config_args or ())
+    targets = get_argument_parser().parse_known_args()[0].targets or ()
+    scales = {f"scale={name}" for name in Experiments(ROOT).scales if name in targets}
+    if scales:
+        chosen = scales | {pair for pair in given if pair.startswith("scale=")}
+        if len(chosen) > 1:
+            raise SettingsError(
+                f"expected one scale, got {', '.join(sorted(chosen))}: a target that is named as a scale picks it"
+            )
+        workflow.config_settings.config_args = [*given, *(scales - set(given))]
+    return workflow.config_settings.config_args or ()
+
 
 try:
     # Not by Snakemake's `configfile`: it does not bound what it reads, and it loses the text of each setting, which
     # counts where a folder's name looks like a number.
     settings = Settings.load(
         ROOT,
-        workflow.config_settings.config_args or (),
+        settings_arguments(),
         workflow.config_settings.configfiles,
     )
     MATRIX = load_matrix(settings)
