@@ -120,17 +120,20 @@ def download_coco(
 
 
 def missing_parts(root: Path, parts: Iterable[str]) -> list[str]:
-    """The parts of COCO 2017 of which a folder has nothing, or whose download was interrupted.
+    """The parts of COCO 2017 of which there is nothing, or whose download was interrupted.
 
-    A part that is there otherwise, whole or not, is a copy of the user's own, which the check of the data set
-    judges.
+    A folder of images that is there otherwise, whole or not, is a copy of the user's own, which the check of
+    the data set judges. Of the annotations both `instances_*2017.json` must be there.
     """
     root = Path(root)
+    files = {
+        "annotations": [root / "annotations" / f"instances_{part}2017.json" for part in ("train", "val")]
+    }
 
     def is_there(part: str) -> bool:
         kept = root / ".downloads" / COCO_2017[part].name
         interrupted = kept.exists() or kept.with_name(f"{kept.name}.part").exists()
-        return (root / part).is_dir() and not interrupted
+        return all(path.exists() for path in files.get(part, [root / part])) and not interrupted
 
     return [part for part in parts if not is_there(part)]
 

@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from corrloss.cli import app
 from corrloss.coco import DataSetError
+from corrloss.coco.published import COCO_CATEGORIES
+from corrloss.data import dataset as module
 from corrloss.data.cityscapes import convert_cityscapes
-from corrloss.data.dataset import check_dataset, make_dataset
+from corrloss.data.dataset import check_dataset, fetch_sample, make_dataset
 from corrloss.plan.detectors import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +193,59 @@ def test_the_command_knows_the_minimum_size_of_an_image(check_data):
     done = check_data("retinanet", min_size=999)
     assert done.exit_code == 1
     assert "nothing_to_train" in done.stderr and "a side below 999 pixels" in done.stderr
+
+
+# A sample -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A folder in COCO's layout, 20 training images with an object each; coco_small's file for it."""
+    data = load_settings(DATASETS / "coco_small.py")
+    folder = tmp_path / "coco"
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "train2017").mkdir()
+    images, annotations = [], []
+    for number in range(1, 21):
+        name = f"{number:012d}.jpg"
+        Image.new("RGB", (40, 40)).save(folder / "train2017" / name)
+        address = f"http://images.cocodataset.org/train2017/{name}"
+        images.append({"id": number, "file_name": name, "width": 40, "height": 40, "coco_url": address})
+        box = {"bbox": [1, 1, 20, 20], "area": 400, "iscrowd": 0, "category_id": 1 + number % 2}
+        annotations.append({"id": number, "image_id": number} | box)
+    categories = [{"id": key, "name": name} for key, name in COCO_CATEGORIES.items()]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / data["sample"]["of"]["ann_file"]).write_text(json.dumps(document))
+    of = {key: data["sample"]["of"][key] for key in ("ann_file", "img")}
+    return folder, {"train": data["train"], "num_classes": 80, "sample": {"images": 6, "seed": 0, "of": of}}
+
+
+def test_a_sample_is_made_linked_and_in_order(full):
+    folder, data = full
+    assert fetch_sample(folder, data, progress=False) == {"present": 0, "linked": 6, "downloaded": 0}
+    assert fetch_sample(folder, data, progress=False) == {"present": 6, "linked": 0, "downloaded": 0}
+    report = check_dataset(folder, data)
+    assert report["train"]["counts"] | {"images": 6, "annotations": 6} == report["train"]["counts"]
+    assert report["train"]["warnings"] == {}
+
+
+def test_an_edited_sample_is_refused_by_the_check(full):
+    folder, data = full
+    fetch_sample(folder, data, progress=False)
+    path = folder / data["train"]["ann_file"]
+    path.write_text(path.read_text().replace('"area": 400', '"area": 399', 1))
+    with pytest.raises(DataSetError, match=r"instances_small2017\.json: expected the entries .* was edited"):
+        check_dataset(folder, data)
+
+
+def test_of_published_coco_only_what_is_missing_is_downloaded_and_another_year_is_refused(full, monkeypatch):
+    folder, data = full
+    asked = []
+    monkeypatch.setattr(module, "download_coco", lambda folder, parts, **options: asked.append(list(parts)))
+    data["sample"]["of"]["expected"] = "coco_2017_train"
+    with pytest.raises(
+        DataSetError, match=r"expected 118,287 images, .* found 20, 20 and 80: the file is of an"
+    ):
+        fetch_sample(folder, data, progress=False)
+    assert asked == [["val2017", "annotations"]]  # instances_val2017.json is not there
+    assert not (folder / data["train"]["ann_file"]).exists()

@@ -20,6 +20,7 @@ from corrloss.data.download import (
     download,
     download_cityscapes,
     download_coco,
+    missing_parts,
     unpack,
 )
 
@@ -314,6 +315,24 @@ def test_coco_is_fetched_unpacked_and_then_left_alone(little_coco, tmp_path):
     assert (tmp_path / "annotations" / "instances_val2017.json").exists()
     assert not list(tmp_path.rglob("*.zip")) and not list(tmp_path.rglob("*.part"))
     assert len(little_coco.ranges) == 2
+
+
+def test_a_copy_of_the_users_own_is_left_alone_and_an_interrupted_download_is_not(tmp_path):
+    def missing():
+        return missing_parts(tmp_path, ("val2017", "annotations"))
+
+    assert missing() == ["val2017", "annotations"]
+    for folder in ("val2017", "annotations", ".downloads"):
+        (tmp_path / folder).mkdir()
+    assert missing() == ["annotations"]  # an empty folder of images is for the check to judge
+    for part in ("train", "val"):
+        assert missing() == ["annotations"]
+        (tmp_path / "annotations" / f"instances_{part}2017.json").write_text("{}")
+    assert missing() == []
+    for name in ("val2017.zip", "val2017.zip.part"):
+        (tmp_path / ".downloads" / name).write_bytes(b"")
+        assert missing() == ["val2017"]
+        (tmp_path / ".downloads" / name).unlink()
 
 
 def test_the_command_fetches_what_a_data_set_needs(little_coco, tmp_path, monkeypatch):
