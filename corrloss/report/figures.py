@@ -23,6 +23,7 @@ from corrloss.report.soft_ranks import STRENGTHS, soft_rank
 BINS = 35
 LEFT_OUT = {"rho_img": "images", "rho_cls": "classes"}
 ORDERS = {"worst": "spearman", "actual": "none", "best": "concordance"}  # with their colours
+TARGETS = {"LaECE": "IoU", "D_ECE": "precision"}
 COLUMN = 260  # CSS pixels of a panel that is one of many
 
 
@@ -109,6 +110,52 @@ def _mean_by_bin(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> tuple[np.nd
     sums = np.histogram(x, edges, weights=y.astype(float))[0]
     filled = counts > 0
     return ((edges[:-1] + edges[1:]) / 2)[filled], sums[filled] / counts[filled]
+
+
+def calibration(runs: list[FinishedRun]) -> Drawing | None:
+    """Reliability diagrams of both errors, and the errors of the detections from a score on: a line a run.
+
+    Dashed: the baseline after isotonic regression. None where no record has the curves.
+    """
+    own = [(run, run.record["calibration"]) for run in runs if run.record.get("calibration")]
+    if not own:
+        return None
+    colours = _shades([run for run, _ in own])
+    lines = [
+        (run.label, curves["none"], colour, "-") for (run, curves), colour in zip(own, colours, strict=True)
+    ]
+    isotonic = [curves["isotonic"] for run, curves in own if run.run.is_baseline]
+    lines += [("baseline, isotonic", curves, COLOURS[BASELINE], "--") for curves in isotonic]
+    unique = own[0][0].run.name
+    panels = [
+        *(_reliability(lines, column, error, unique) for column, error in enumerate(TARGETS, start=1)),
+        *(_over_scores(lines, column, error, unique) for column, error in enumerate(TARGETS, start=1)),
+    ]
+    keys = _run_keys([run for run, _ in own])
+    return Drawing(panels, keys + [Key("baseline, isotonic", "none", "dashed")] * bool(isotonic))
+
+
+def _reliability(lines: list[tuple[str, dict, str, str]], column: int, error: str, unique: str) -> Markup:
+    labels = {"xlabel": "mean score", "ylabel": f"mean {TARGETS[error]}", "title": error.replace("_", "-")}
+    axes = new_axes(COLUMN, COLUMN, **labels)
+    axes.plot([0, 1], [0, 1], color=COLOURS["line"])
+    for label, curves, colour, style in lines:
+        filled = [row[1:3] for row in curves[error] if row[0]]
+        if filled:
+            (line,) = axes.plot(*zip(*filled, strict=True), style, color=colour)
+            tooltip(
+                line, f"{label}: {error.replace('_', '-')} {_number(curves['over_scores'][0][column]):.1f}"
+            )
+    return to_svg(axes, f"reliability-{error}-{unique}", f"Reliability diagram of {error}, classes averaged")
+
+
+def _over_scores(lines: list[tuple[str, dict, str, str]], column: int, error: str, unique: str) -> Markup:
+    axes = new_axes(COLUMN, COLUMN, xlabel="lowest score", ylabel=f"{error.replace('_', '-')}, points")
+    for label, curves, colour, style in lines:
+        points = [(row[0], _number(row[column])) for row in curves["over_scores"]]
+        (line,) = axes.plot(*zip(*points, strict=True), style, color=colour)
+        tooltip(line, label)
+    return to_svg(axes, f"calibration-{error}-{unique}", f"{error} of the detections from a score on")
 
 
 def thresholds(runs: list[FinishedRun]) -> Drawing | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import starmap
 from pathlib import Path
 
@@ -50,6 +50,7 @@ def render(
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     shown = {name: photographs(name, one) for name, one in data.items()}
     comparisons = compare(tables, runs)
+    detections = _reader(runs, data)
     pooled = means(comparisons, runs, interval)
     with page_style():
         gains = forest(comparisons, "forest", pooled)
@@ -63,9 +64,14 @@ def render(
             sentences=sentences(scale, comparisons),
             forest=Panel("forest", "Gain of every detector", "", {"all": gains}, "No gain is known yet."),
             tables=[table_view(table) for table in tables],
-            panels=make_panels(tables, runs, data, comparisons),
+            panels=make_panels(tables, runs, data, comparisons, detections),
             photographs=[photograph for of_data in shown.values() for photograph in of_data],
-            runs=zip(runs, _examples(runs, data, shown), starmap(_loss_terms, enumerate(runs)), strict=True),
+            runs=zip(
+                runs,
+                _examples(runs, data, shown, detections),
+                starmap(_loss_terms, enumerate(runs)),
+                strict=True,
+            ),
             number_of_runs=len(runs),
             commits=sorted({str(run.record.get("commit", "unknown")) for run in runs}),
             style=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -82,16 +88,25 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
+def _reader(runs: list[FinishedRun], data: dict[str, DataSet]) -> Callable[[Run], Detections]:
+    """A function that reads the boxes of a finished run; it keeps those of the last few."""
+    folders = {run.run: run.folder for run in runs}
+
+    @lru_cache(maxsize=8)  # runs of a detector follow each other
+    def detections(run: Run) -> Detections:
+        return load_detections(folders[run].detections(), data[run.dataset].ground_truth)
+
+    return detections
+
+
 def _examples(
-    runs: list[FinishedRun], data: dict[str, DataSet], shown: dict[str, list[Photograph]]
+    runs: list[FinishedRun],
+    data: dict[str, DataSet],
+    shown: dict[str, list[Photograph]],
+    detections: Callable[[Run], Detections],
 ) -> Iterator[list[list[Picture]]]:
     """The example images of each run, beside those of its baseline; none of a run that failed."""
-    finished = {run.run: run for run in runs if not run.failed}
-
-    @cache
-    def detections(key: Run) -> Detections:
-        return load_detections(finished[key].folder.detections(), data[key.dataset].ground_truth)
-
+    finished = {run.run for run in runs if not run.failed}
     for run in runs:
         own = f"with the loss: {run.loss}" if run.run.has_loss else f"without the loss: {run.loss}"
         titles = dict.fromkeys([run.run.baseline, run.run], own)

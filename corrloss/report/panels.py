@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from corrloss.analysis.correlation import POSITIVE_IOU, Positives, load_positives
+from corrloss.coco import Detections
+from corrloss.plan.runs import Run
 from corrloss.report import figures
 from corrloss.report.comparisons import Comparison
 from corrloss.report.drawing import Drawing
+from corrloss.report.explanation import explain, explanation
 from corrloss.report.results import DataSet, FinishedRun, MadeTable
 from corrloss.report.soft_ranks import correlations
 
@@ -32,6 +36,17 @@ THRESHOLDS = (
     "The paper does not state from which IoU a detection is a positive; here it is 0.5. A higher threshold "
     "narrows the range of IoUs and with it the possible correlation. Images and classes with fewer than two "
     "positives are left out; the table “threshold” counts them."
+)
+EXPLANATION = (
+    "Left: the gain in AP; the gain if the baseline keeps its boxes and takes the order of the scores from "
+    "the model with the loss, for the boxes that both have; and the gain if the model keeps its boxes and "
+    "takes the baseline's order. Right: points of AP50 that TIDE's errors cost less than for the baseline. "
+    "Parts need not add up. None of them has an interval."
+)
+CALIBRATION = (
+    "Do scores mean what they say? Reliability diagrams (on the grey diagonal they do), as means over "
+    "classes for LaECE, and both errors of the detections from a score on. Dashed: the baseline after "
+    "isotonic regression on held-out images, which mends calibration and leaves the order. The first seed."
 )
 TIDE = "Points of AP50 that each of TIDE's types of error costs."
 TRAINING = (
@@ -64,9 +79,20 @@ class Panel:
 
 
 def make_panels(
-    tables: list[MadeTable], runs: list[FinishedRun], data: dict[str, DataSet], comparisons: list[Comparison]
+    tables: list[MadeTable],
+    runs: list[FinishedRun],
+    data: dict[str, DataSet],
+    comparisons: list[Comparison],
+    detections: Callable[[Run], Detections],
 ) -> list[Panel]:
     """All panels, in the order of the page; of runs whose training failed the training alone is shown.
+
+    Args:
+        tables: Tables, main ones first.
+        runs: Finished runs.
+        data: The data set of each run, by name.
+        comparisons: From `corrloss.report.comparisons.compare`.
+        detections: Boxes of a run.
 
     Raises:
         DetectionsError: The positives of a run are damaged.
@@ -81,8 +107,12 @@ def make_panels(
     correlation = figures.correlation_and_ap(comparisons)
     tide = {name: figures.tide(own) for name, own in detectors.items()}
     thresholds = {name: figures.thresholds(own) for name, own in detectors.items()}
+    parts = explanation(list(explain(comparisons, runs, data, detections)))
+    calibration = {name: figures.calibration(_first_seeds(own)) for name, own in detectors.items()}
     return [
         Panel("correlation", "Correlation and AP", CORRELATION, {"all": correlation}),
+        Panel("explanation", "What a gain comes from", EXPLANATION, {"all": parts}),
+        Panel("calibration", "Calibration", CALIBRATION, calibration),
         _density(detectors, data),
         Panel("thresholds", "Correlation and the IoU of a positive", THRESHOLDS, thresholds),
         Panel("bounds", "AP at the best and the worst order of scores", BOUNDS, bounds),
@@ -107,12 +137,18 @@ def _density(detectors: dict[str, list[FinishedRun]], data: dict[str, DataSet]) 
     positives = partial(_positives, data)
     shown = {}
     for name, runs in detectors.items():
-        first_seeds: dict[str, FinishedRun | None] = dict.fromkeys(run.loss for run in runs)
-        for run in sorted(runs, key=lambda run: run.run.seed):
-            if run.folder.positives.exists():
-                first_seeds[run.loss] = first_seeds[run.loss] or run
-        shown[name] = figures.density([run for run in first_seeds.values() if run], positives)
+        with_positives = [run for run in runs if run.folder.positives.exists()]
+        shown[name] = figures.density(_first_seeds(with_positives), positives)
     return Panel("density", "Score and IoU of positives", DENSITY, shown)
+
+
+def _first_seeds(runs: list[FinishedRun]) -> list[FinishedRun]:
+    """The run of the first seed of each loss, in the order of the losses."""
+    first: dict[str, FinishedRun] = {}
+    for run in runs:
+        before = first.setdefault(run.loss, run)
+        first[run.loss] = min(before, run, key=lambda one: one.run.seed)
+    return list(first.values())
 
 
 def _soft_ranks(runs: list[FinishedRun], data: dict[str, DataSet]) -> Panel:

@@ -69,7 +69,7 @@ def _arranged(table: MadeTable) -> dict[str, str]:
     metrics = sorted(
         table.plan.metrics, key=lambda name: (name not in headlines, masks and not name.startswith("mask_"))
     )
-    judged = "verdict" in table.frame and (table.frame["verdict"] != NOT_COMPARABLE).any()
+    judged = "verdict" in table.frame and not table.frame["verdict"].isin(["", NOT_COMPARABLE]).all()
     second = ["n_seeds", "paper_delta", *metrics, *(["verdict"] if judged else [])]
     arranged = dict.fromkeys([*FILTERS, "weight", *options, *gains], ALWAYS) | dict.fromkeys(second, WIDE)
     arranged |= {name: ON_DEMAND for name in table.frame if name not in arranged}

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from corrloss.report.comparisons import Comparison, compare, count, sentences
-from corrloss.report.forest import ONE_SEED, PUBLISHED, SEVERAL_SEEDS, forest
+from corrloss.analysis.pooled import Pooled
+from corrloss.report.comparisons import Comparison, Mean, compare, count, means, sentences
+from corrloss.report.forest import ONE_SEED, OVER_DETECTORS, PUBLISHED, SEVERAL_SEEDS, forest
 
 ATSS = Comparison(
     dataset="coco", detector="atss", coefficient="concordance", weight="0.2", loss="concordance 0.2",
@@ -78,3 +79,31 @@ def test_a_run_without_the_loss_under_another_recipe_is_no_comparison(project):
     half = table.frame[table.frame["coefficient"] != "none"].assign(coefficient="none", weight=0.0)
     frame = pd.concat([table.frame, half.assign(batch="half")])
     assert compare([replace(table, frame=frame)], []) == compare([table], [])
+
+
+POOLED = Pooled(0.46, -0.04, 0.96, 0.07, 0.1, 0.2, 0.4, 200, 4, 3)
+
+
+def test_means_are_asked_for_the_compared_pairs_of_a_coefficient(project):
+    comparisons, asked = compare(project.tables(), project.runs()), {}
+
+    def interval(runs, metric):
+        asked[runs[0].coefficient] = [run.name for run in runs]
+        return POOLED if len({run.detector for run in runs}) > 1 else None
+
+    found = means(comparisons, project.runs(), interval)
+    assert found == [Mean("mini_coco", "spearman", POOLED)]
+    # The table of weights has Spearman at 0.2, too, which is not compared.
+    pair = ["mini_coco/retinanet/spearman_w0.1/seed0", "mini_coco/sparse_rcnn/spearman_w0.1/seed0"]
+    assert asked == {"spearman": pair, "concordance": ["mini_coco/retinanet/concordance_w0.2/seed0"]}
+    unknown = replace(POOLED, ci_low=float("nan"))
+    assert means(comparisons, project.runs(), lambda runs, metric: unknown) == []
+
+
+def test_the_mean_over_detectors_is_the_last_row_of_the_forest():
+    drawing = forest(COMPARISONS, "forest-mean", [Mean("coco", "concordance", POOLED)])
+    assert drawing.legend[-1] == OVER_DETECTORS
+    text = drawing.panels[0]
+    assert "mean of 4 detectors" in text and text.index("gfl · ") < text.index("mean gain of 4 detectors")
+    assert "+0.5 AP (95% over images, seeds and detectors: 0.0 … +1.0), AP rose in 3" in text
+    assert OVER_DETECTORS not in forest(COMPARISONS, "forest-none").legend

@@ -19,8 +19,8 @@ from corrloss.plan.identity import read_identity
 from corrloss.report.page import render
 from corrloss.tables.records import runs_frame
 
-PANELS = ("forest", "correlation", "density", "thresholds", "bounds", "weight", "tide", "training",
-          "soft-ranks")  # fmt: skip
+PANELS = ("forest", "correlation", "explanation", "calibration", "density", "thresholds", "bounds",
+          "weight", "tide", "training", "soft-ranks")  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -120,7 +120,7 @@ def test_the_page_is_small(page):
 def test_drawings_take_their_colours_from_the_page(page):
     """So that text and axes are seen in the dark, too; and ids of two drawings never clash."""
     drawings = re.findall(r"<svg xmlns.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 27
+    assert len(drawings) == 27 + 2 + 2 * 4  # gains explained, calibration of each detector
     assert not any(re.search(r"#(000000|222222|ffffff|fefefe)\b", drawing) for drawing in drawings)
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -296,6 +296,32 @@ def test_forest_and_gains_fit_the_width(page, tmp_path, width):
     assert seen["page"] <= width and seen["plots"] == 1
     assert 300 < seen["forest"] <= width and 0 < seen["gain"] < width and seen["delta"] < width
     assert seen["text"] > 8
+
+
+CUT = """
+const plots = [...document.querySelectorAll(".panels > svg")].filter((one) => one.checkVisibility());
+const hides = (one) => getComputedStyle(one).overflowX === "hidden";
+const clips = (one) => one && (hides(one) || clips(one.parentElement));
+const right = (one) => one.getBoundingClientRect().right;
+const last = (plot) => Math.max(...[...plot.querySelectorAll("path, text, use")].map(right));
+const cut = (one) => one.getBoundingClientRect().width < 150 || last(one) > innerWidth || clips(one);
+const seen = {
+  plots: plots.length,
+  cut: plots.filter(cut).length,
+  nav: document.querySelector("nav").checkVisibility(),
+};
+"""
+
+
+@in_a_browser
+def test_print_shows_every_plot_whole(page, seen, tmp_path):
+    """The rules for print, at the width of A4 paper."""
+    assert page.count("@media print") == 1
+    printed = evaluated(page.replace("@media print", "@media all"), tmp_path, CUT, "--window-size=718,900")
+    assert (printed["cut"], printed["nav"]) == (0, False)
+    assert printed["plots"] == sum(
+        figures[0] for name, figures in seen.figures.items() if "terms" not in name
+    )
 
 
 @in_a_browser
