@@ -2,9 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint docs bench setup clean
+.PHONY: demo test test-slow lint lock docs bench setup wheels clean
 
-PYTHON ?= python3.11
+# PYTHON=...: the interpreter; by default the newest of CPython 3.11 to 3.13 that runs here.
+PYTHON ?=
+# WHEELS=folder: install from the files that `make wheels` collected there, without a network.
+WHEELS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # Written last: without it a half-built environment is built again from where pip left off.
@@ -14,14 +17,20 @@ SCALE ?= mini
 setup: $(READY)
 
 $(READY): requirements.lock workflows/setup.sh
-	@PYTHON=$(PYTHON) VENV=$(VENV) bash workflows/setup.sh
+	@PYTHON="$(PYTHON)" VENV=$(VENV) WHEELS="$(WHEELS)" bash workflows/setup.sh
 	@cp requirements.lock $@
 
-# Snakemake's own lock outlives a killed Snakemake; one of the system's does not, so `make demo` uses that.
+# Collects what an environment needs on a machine without a network, in the folder `wheels` or WHEELS.
+wheels: $(READY)
+	@VENV=$(VENV) bash workflows/setup.sh wheels "$(or $(WHEELS),wheels)"
+
+# Snakemake's own lock outlives a killed Snakemake; one of the system's does not, so `make demo` uses that where
+# there is flock (not on macOS).
 demo: $(READY)
-	@mkdir -p results; exec 9>results/.demo.lock; \
-	  flock --nonblock 9 || { echo "make: another make demo runs in this folder; wait until it ends, or stop it" >&2; exit 1; }; \
-	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake --nolock --config scale=$(SCALE)
+	@mkdir -p results; exec 9>results/.demo.lock; nolock=; \
+	  if command -v flock >/dev/null; then nolock=--nolock; \
+	    flock --nonblock 9 || { echo "make: another make demo runs in this folder; wait until it ends, or stop it" >&2; exit 1; }; fi; \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake $$nolock --config scale=$(SCALE)
 	@$(BIN)/corrloss show scale=$(SCALE)
 
 test: $(READY)
@@ -30,7 +39,12 @@ test: $(READY)
 test-slow: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m "slow and not sweep"
 
+# Writes requirements.lock anew; the versions in it stay where pyproject.toml allows them.
+lock: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash workflows/lock.sh
+
 lint: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash workflows/lock.sh --check
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile workflows

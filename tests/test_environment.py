@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import chain
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 # For environments of their own: mmdet imports transformers where it finds it, which costs seconds a process.
 OTHER_LIBRARIES = {"torchvision", "transformers", "ultralytics"}
+SCRIPT = ROOT / "workflows" / "setup.sh"
 CONDA = (ROOT / "environment.yml").read_text()
 
 
@@ -34,7 +36,7 @@ def pins(lines):
 @pytest.fixture(scope="module")
 def lock():
     lines = (ROOT / "requirements.lock").read_text().splitlines()
-    return pins(line for line in lines if line and not line.startswith("#"))
+    return pins(line.removesuffix(" \\") for line in lines if line[0].isalnum())
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,7 @@ def test_conda_pins_what_the_lock_pins(lock, conda):
 
 def test_conda_brings_what_mmcv_is_built_with_as_the_script_does(conda):
     (by_pip,) = (entry["pip"] for entry in conda if isinstance(entry, dict))
-    script = (ROOT / "workflows" / "setup.sh").read_text()
-    (tools,) = re.findall(r"BUILD_TOOLS='\^\((.+)\)=='", script)
+    (tools,) = re.findall(r"BUILD_TOOLS='\^\((.+)\)=='", SCRIPT.read_text())
     assert set(pins(by_pip)) == {*tools.split("|"), "torch"}
 
 
@@ -64,12 +65,38 @@ def test_the_rest_comes_from_the_lock_itself(lock):
     assert all("--no-deps" in command for command in (mmcv, everything, own))
 
 
-def test_one_python_everywhere(conda):
+def test_one_range_of_pythons_everywhere(conda):
     (python,) = (entry for entry in conda if isinstance(entry, str) and entry.startswith("python="))
-    version = python.removeprefix("python=")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert version in SpecifierSet(project["requires-python"])
-    assert f"PYTHON:-python{version}" in (ROOT / "workflows" / "setup.sh").read_text()
+    (pythons,) = re.findall(r'(?m)^PYTHONS="(.+)"', SCRIPT.read_text())
+    assert pythons.split() == ["3.13", "3.12", "3.11"]
+    for version in (python.removeprefix("python="), *pythons.split()):
+        assert version in SpecifierSet(project["requires-python"]) and version in pythons
+    assert "--python-version 3.11.5" in (ROOT / "workflows" / "lock.sh").read_text()
+
+
+def test_every_file_of_the_lock_has_its_hash():
+    text = (ROOT / "requirements.lock").read_text()
+    blocks = re.split(r"(?m)^(?=[a-z])", text)[1:]
+    assert len(blocks) > 100
+    for block in blocks:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}$", block, re.MULTILINE), block
+
+
+def test_the_lock_is_closed_under_what_its_packages_need(lock):
+    """Every requirement of an installed package of the lock is in the lock, in a version that it accepts."""
+    for name in lock:
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:  # on other systems alone
+            continue
+        for requirement in map(Requirement, found.requires or ()):
+            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            needed = canonicalize_name(requirement.name)
+            if needed.startswith(("nvidia-", "cuda-")) or needed == "triton":  # come with torch
+                continue
+            assert requirement.specifier.contains(lock[needed]), (name, requirement)
 
 
 def test_the_lock_satisfies_the_extras(lock):
@@ -86,8 +113,9 @@ def test_the_lock_satisfies_the_extras(lock):
 def set_up(venv):
     """What the script says of a virtual environment that is there already; it must end before it installs."""
     environment = {**os.environ, "VENV": str(venv), "PYTHON": sys.executable}
-    script = ["bash", ROOT / "workflows" / "setup.sh"]
-    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", SCRIPT], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1 and "==>" not in done.stdout, done.stdout
     return done.stderr.strip()
 
@@ -102,18 +130,53 @@ def test_a_virtual_environment_without_pip_is_one_sentence(tmp_path):
 def test_a_virtual_environment_of_another_python_is_one_sentence(tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\necho 3.12\n")
+    # It runs, but is too old.
+    python.write_text('#!/bin/sh\ncase $2 in "") ;; *print*) echo 3.10.2 ;; *) exit 1 ;; esac\n')
     python.chmod(0o755)
     assert set_up(tmp_path / "venv").startswith(
-        f"make: {tmp_path}/venv has Python 3.12, but the pinned versions"
+        f"make: {tmp_path}/venv has Python 3.10.2, but the pinned versions need Python 3.11.5 to 3.13"
     )
 
 
 def test_pip_installs_into_the_environment_whatever_its_settings(tmp_path):
-    text = (ROOT / "workflows" / "setup.sh").read_text()
+    text = SCRIPT.read_text()
     assert text.index("export PIP_USER=0") < text.index('step "build tools and torch"')
     environment = {**os.environ, "PIP_USER": "0", "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
     (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", "pip"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def found_python(tmp_path, *names):
+    """The Python that the script takes where these commands are Pythons that run."""
+    for name in ("python3.13", "python3.12", "python3.11"):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\nexit {int(name not in names)}\n")  # else a shim that runs nothing
+        program.chmod(0o755)
+    text = SCRIPT.read_text()
+    functions = text[: text.index("check_machine()")]
+    command = ["bash", "-c", f"{functions}\nfind_python"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_newest_python_that_runs_is_taken(tmp_path):
+    assert found_python(tmp_path, "python3.11", "python3.12").stdout == "python3.12\n"
+    assert found_python(tmp_path, "python3.11", "python3.13").stdout == "python3.13\n"
+
+
+def test_without_python_and_uv_there_is_one_sentence(tmp_path):
+    done = found_python(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("make: expected one of Python 3.13 3.12 3.11, found none. Install")
+
+
+def test_the_image_copies_files_that_exist_and_is_not_built_anew_for_an_edit():
+    steps = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines()]
+    copied = [step[1:-1] for step in steps if step[:1] == ["COPY"]]
+    assert copied[-1] == ["."] and "corrloss" not in chain.from_iterable(copied)
+    for name in chain.from_iterable(copied):
+        assert (ROOT / name).exists(), name
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".venv", "results", "data"} <= set(ignored)

@@ -1,56 +1,86 @@
 #!/usr/bin/env bash
 # Builds the environment in $VENV from requirements.lock. Called by make; safe to run again after any failure.
+#   PYTHON=...   the interpreter; by default that of $VENV, else the newest of $PYTHONS that runs here
+#   WHEELS=DIR   installs from these files alone, without a network
+#   setup.sh wheels DIR   collects them, for a machine of the same kind with the same Python
+# Where uv is installed, it creates the environment and installs packages, and brings Python if there is none; else
+# Python's venv and pip do. pip always builds mmcv, and keeps its wheel.
 set -euo pipefail
 
-PYTHON=${PYTHON:-python3.11}
+PYTHONS="3.13 3.12 3.11"
+SUPPORTED='import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14))'
 VENV=${VENV:-.venv}
+WHEELS=${WHEELS:-}
+LOCK=requirements.lock
 BUILD_TOOLS='^(setuptools|wheel|ninja|psutil|packaging)=='
 NEED_KIB=$((4 * 1024 * 1024))
 
 fail() { printf '\nmake: %s\n' "$@" >&2; exit 1; }
 step() { printf '==> %s\n' "$1"; }
+has_uv() { command -v uv >/dev/null; }
+runs() { "$@" -c '' 2>/dev/null; } # a name on the PATH may run nothing: a shim of pyenv, for example
+
+find_python() {
+  local version
+  for version in $PYTHONS; do
+    if runs "python$version"; then echo "python$version" && return; fi
+  done
+  if has_uv; then echo "${PYTHONS%% *}" && return; fi # uv downloads it
+  fail "expected one of Python $PYTHONS, found none. Install CPython 3.11 to 3.13 with its headers (Debian: apt-get install python3-dev python3-venv) or uv, which brings it, or name it: make PYTHON=/path/to/python3.12"
+}
 
 check_machine() {
-  command -v "$PYTHON" >/dev/null ||
-    fail "expected $PYTHON, found none. Install CPython 3.11 with its headers (Debian: apt-get install python3.11-dev python3.11-venv), or name it: make PYTHON=/path/to/python3.11"
-  "$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
-    fail "$PYTHON is $("$PYTHON" --version 2>&1); the pinned versions need CPython 3.11. Name one: make PYTHON=/path/to/python3.11"
-  "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
-    fail "$PYTHON has no venv module. Install it (Debian: apt-get install python3.11-venv)."
   command -v "${CXX:-g++}" >/dev/null ||
     fail "expected a C++ compiler for mmcv's operators, found no ${CXX:-g++}. Install one (Debian: apt-get install g++), or name it: make CXX=/path/to/compiler"
-  local header
-  header=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
-  [ -f "$header" ] || fail "expected $header for mmcv's operators, found none. Install it (Debian: apt-get install python3.11-dev)."
+  [ -z "$WHEELS" ] || [ -d "$WHEELS" ] || fail "expected a folder of wheels, found no $WHEELS; make wheels collects them"
   local free
   free=$(df -Pk . | awk 'NR == 2 {print $4}')
   [ "$free" -ge "$NEED_KIB" ] ||
     fail "expected $((NEED_KIB / 1024)) MiB of free disk for the environment (more if pip installs torch with CUDA), found $((free / 1024)) MiB. Make room and run make again."
 }
 
+make_venv() {
+  step "virtual environment in $VENV, with $PYTHON"
+  if has_uv; then
+    uv venv --quiet --seed --clear --python "$PYTHON" "$VENV" || fail "uv found no $PYTHON; its message is above"
+  else
+    runs "$PYTHON" || fail "expected a Python, $PYTHON runs none. Name one: make PYTHON=/path/to/python3.12"
+    "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
+      fail "$PYTHON has no venv module. Install it (Debian: apt-get install python3-venv)."
+    "$PYTHON" -m venv --clear "$VENV"
+  fi
+}
+
 check_venv() {
-  local version
-  version=$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  [ "$version" = 3.11 ] ||
-    fail "$VENV has Python $version, but the pinned versions need Python 3.11; remove it (rm -r $VENV) and run make again."
+  local version header
+  version=$("$VENV/bin/python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
+  "$VENV/bin/python" -c "$SUPPORTED" ||
+    fail "$VENV has Python $version, but the pinned versions need Python 3.11.5 to 3.13; remove it (rm -r $VENV) and run make again."
   "$VENV/bin/python" -c 'import pip' 2>/dev/null ||
     fail "$VENV has no pip (uv creates such environments); remove it (rm -r $VENV) and run make again."
+  header=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+  [ -f "$header" ] || fail "expected $header for mmcv's operators, found none. Install it (Debian: apt-get install python${version%.*}-dev)."
 }
 
-# pip's own messages are kept; ours says what to do.
+# The installer's own messages are kept; ours says what to do.
 install() {
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet "$@" ||
-    fail "pip could not install ${*: -1}; its message is above. Check the network and the disk, then run make again: finished steps are kept."
+  local installer=("$VENV/bin/python" -m pip install --disable-pip-version-check)
+  if has_uv; then installer=(uv pip install --python "$VENV/bin/python"); fi
+  "${installer[@]}" --quiet ${WHEELS:+--no-index --find-links "$WHEELS"} "$@" ||
+    fail "could not install ${*: -1}; the installer's message is above. Check the network and the disk, then run make again: finished steps are kept."
 }
 
-pins() { grep -E "$1" requirements.lock; }
+# Requirements of the lock whose line matches: with their hashes, or the versions alone.
+locked() { awk -v wanted="$1" '/^[a-z]/ {found = $0 ~ wanted} found' "$LOCK"; }
+pins() { locked "$1" | sed -nE 's/^([a-z][^ ;]*==[^ ;]+).*/\1/p'; }
 
 build_mmcv() {
   "$VENV/bin/python" -c 'import mmcv.ops' 2>/dev/null && return
   step "mmcv with its compiled operators: 11 minutes on 2 cores the first time on a machine, seconds after (pip keeps the wheel)"
   local log=$VENV/mmcv-build.log started=$SECONDS
-  MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} "$VENV/bin/python" -m pip install --verbose \
-    --disable-pip-version-check --no-build-isolation --no-deps "$(pins '^mmcv==')" >"$log" 2>&1 &
+  MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)} "$VENV/bin/python" -m pip install --verbose \
+    --disable-pip-version-check --no-build-isolation --no-deps ${WHEELS:+--no-index --find-links "$WHEELS"} \
+    "$(pins '^mmcv==')" >"$log" 2>&1 &
   local build=$!
   while kill -0 "$build" 2>/dev/null; do
     sleep 2
@@ -79,16 +109,40 @@ if torch.cuda.is_available() and get_compiling_cuda_version() == "not available"
 PYTHON
 }
 
-check_machine
-[ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c '' 2>/dev/null || { step "virtual environment in $VENV"; "$PYTHON" -m venv --clear "$VENV"; }
-check_venv
-export PIP_USER=0  # pip refuses PIP_USER=1, and `user = true` in its configuration, in a virtual environment
-step "build tools and torch"
-install $(pins "$BUILD_TOOLS")
-install "$(pins '^torch==')"
-build_mmcv
-step "everything else in requirements.lock"
-install --no-deps --no-build-isolation --requirement requirements.lock
-install --no-deps --no-build-isolation --editable .
-check_environment || fail "the environment is incomplete; see the message above"
-step "ready"
+set_up() {
+  check_machine
+  # An environment that is there keeps its Python, unless another one is named.
+  if ! runs "$VENV/bin/python"; then PYTHON=${PYTHON:-$(find_python)} && make_venv; fi
+  check_venv
+  export PIP_USER=0 # pip refuses PIP_USER=1, and `user = true` in its configuration, in a virtual environment
+  step "build tools and torch"
+  locked "$BUILD_TOOLS" >"$VENV/build-tools.txt"
+  install --no-deps --requirement "$VENV/build-tools.txt"
+  # Without a hash: the build for CPUs and that for each CUDA are other files of one version.
+  pins . >"$VENV/versions.txt"
+  install --constraint "$VENV/versions.txt" "$(pins '^torch==')"
+  build_mmcv
+  step "everything else in $LOCK"
+  install --no-deps --no-build-isolation --requirement "$LOCK"
+  install --no-deps --no-build-isolation --editable .
+  check_environment || fail "the environment is incomplete; see the message above"
+  step "ready"
+}
+
+collect_wheels() {
+  local folder=$1 pip=("$VENV/bin/python" -m pip --disable-pip-version-check --quiet)
+  mkdir -p "$folder"
+  locked . | awk '/^[a-z]/ {other = !/^(torch|mmcv)==/} other' >"$VENV/others.txt"
+  step "$(grep -c == "$VENV/others.txt") packages of $LOCK into $folder"
+  "${pip[@]}" download --no-deps --no-build-isolation --dest "$folder" --requirement "$VENV/others.txt"
+  step "torch with what it needs, and mmcv"
+  "${pip[@]}" download --dest "$folder" --constraint "$VENV/versions.txt" "$(pins '^torch==')"
+  MMCV_WITH_OPS=1 "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$folder" "$(pins '^mmcv==')"
+  step "ready: copy $folder, then there: make setup WHEELS=$folder"
+}
+
+case ${1:-} in
+  "") set_up ;;
+  wheels) collect_wheels "${2:?in which folder}" ;;
+  *) fail "setup.sh: expected nothing or: wheels DIR, got $1" ;;
+esac
