@@ -19,6 +19,7 @@ from corrloss.report.comparisons import RHO, Comparison
 from corrloss.report.drawing import COLOURS, NARROW, Drawing, Key, new_axes, to_svg, tooltip
 from corrloss.report.results import FinishedRun
 from corrloss.report.soft_ranks import STRENGTHS, soft_rank
+from corrloss.tables.render import rounded
 
 BINS = 35
 LEFT_OUT = {"rho_img": "images", "rho_cls": "classes"}
@@ -54,7 +55,7 @@ def _step(axes: Axes, comparison: Comparison, name: str) -> None:
     points = ((base, base_ap, BASELINE, COLOURS[BASELINE]), (own, comparison.value, comparison.loss, colour))
     for rho, ap, loss, shade in points:
         (point,) = axes.plot([rho], [ap], "o", color=shade, markersize=4.5, markeredgewidth=0)
-        tooltip(point, f"{comparison.detector} · {loss}: {_greek(name)} {rho:.1f}, AP {ap:.1f}")
+        tooltip(point, f"{comparison.detector} · {loss}: {_greek(name)} {rounded(rho, '.1f')}, AP {ap:.1f}")
 
 
 def weight_curves(frame: pd.DataFrame, metric: str) -> dict[str, Drawing]:
@@ -83,7 +84,7 @@ def density(runs: list[FinishedRun], positives: Callable[[FinishedRun], Positive
 
 def _density_panel(run: FinishedRun, found: Positives) -> Markup:
     rho = run.metric("rho_img")
-    title = f"{run.loss}, ρ_img " + (f"{rho:.1f}" if known(rho) else "unknown")
+    title = f"{run.loss}, ρ_img " + (rounded(rho, ".1f") if known(rho) else "unknown")
     axes = new_axes(250, COLUMN, xlabel="IoU", ylabel="score", title=title)
     iou_edges, score_edges = np.linspace(found.min_iou, 1, BINS + 1), np.linspace(0, 1, BINS + 1)
     iou = np.clip(found.iou.astype(float), found.min_iou, 1)  # float32 rounds slightly past the ends

@@ -96,7 +96,7 @@ def _draw(axes: Axes, comparison: Comparison | Mean, place: float) -> None:
     if comparison.published is not None:
         mark = dict(markerfacecolor="none", color=COLOURS["ink"], markersize=4.5)
         (diamond,) = axes.plot([comparison.published], [place], "D", **mark)
-        tooltip(diamond, f"{comparison.name}: published gain {comparison.published:+.1f}")
+        tooltip(diamond, f"{comparison.name}: published gain {rounded(comparison.published)}")
 
 
 def describe(comparison: Comparison) -> str:

@@ -10,6 +10,8 @@ from corrloss.analysis.verdict import NOT_COMPARABLE
 from corrloss.plan.runs import OPTION_NAMES
 from corrloss.report.comparisons import interval
 from corrloss.report.results import MadeTable
+from corrloss.tables.intervals import DETECTORS
+from corrloss.tables.notes import table_notes
 from corrloss.tables.pooled_rows import POOLED
 from corrloss.tables.render import as_text, rounded
 
@@ -21,6 +23,7 @@ NEED_SEEDS = (
     "se_seeds",
     "seeds_for_1_AP",
 )  # one pair of models says nothing about the method
+MARK = "†"  # of the interval of a mean over detectors; its words would be too long for a phone
 THIS_PAIR_ONLY = "95% over images, this pair only"
 ALWAYS, WIDE, ON_DEMAND = "always", "wide", "on-demand"  # wide: on pages wider than a phone's
 
@@ -41,6 +44,7 @@ class TableView(NamedTuple):
     question: str
     columns: list[Column]
     choices: dict[str, list[str]]
+    notes: list[str]  # what a reader must know
 
     @property
     def rows(self) -> list[list[tuple[Column, str, str]]]:
@@ -57,7 +61,9 @@ def table_view(table: MadeTable) -> TableView:
     columns = [_column(table, text, name, when) for name, when in _arranged(table).items()]
     columns = [column for column in columns if column.heading in FILTERS or any(t for t, _ in column.cells)]
     choices = {name: list(dict.fromkeys(text[name])) for name in FILTERS}
-    return TableView(table.plan.name, table.plan.title, table.plan.question, columns, choices)
+    marked = any(text.endswith(MARK) for column in columns for text, _ in column.cells)
+    notes = [f"{MARK} Over {DETECTORS}."] * marked + table_notes(table.frame)
+    return TableView(table.plan.name, table.plan.title, table.plan.question, columns, choices, notes)
 
 
 def _arranged(table: MadeTable) -> dict[str, str]:
@@ -96,7 +102,7 @@ def _interval_column(table: MadeTable, metric: str, when: str) -> Column:
         bounds = interval(row, metric, table)
         text = f"{rounded(bounds[0])} … {rounded(bounds[1])}" if bounds else ""
         pooled = str(row["detector"]).startswith(POOLED)
-        text += " (over detectors)" if bounds and pooled else ""
+        text += f" {MARK}" if bounds and pooled else ""
         text += " (one seed)" if bounds and row["n_seeds"] == 1 and not one_seed and not pooled else ""
         cells.append((text, str(bounds[0]) if bounds else ""))
     return Column(THIS_PAIR_ONLY if one_seed else "95% interval", when, cells)

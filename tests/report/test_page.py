@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -17,6 +18,8 @@ from corrloss.analysis.stored_run import load_run
 from corrloss.cli import app
 from corrloss.plan.identity import read_identity
 from corrloss.report.page import render
+from corrloss.report.table_views import table_view
+from corrloss.tables.notes import table_notes
 from corrloss.tables.records import runs_frame
 
 PANELS = ("forest", "correlation", "explanation", "calibration", "density", "thresholds", "bounds",
@@ -95,6 +98,20 @@ def test_gains_come_right_after_the_weight_and_the_rest_on_demand(seen):
     heads = [a["class"] for tag, a in seen.elements if tag == "th"]
     assert heads[:5] == ["always"] * 5 and {"wide", "on-demand"} == set(heads) - {"always"}
     assert "λ ΔAP 95% over images, this pair only seeds" in " ".join(seen.text.split())
+
+
+def test_what_a_reader_must_know_is_below_each_table(seen, project):
+    notes = [note for table in project.tables() for note in table_notes(table.frame)]
+    assert len(notes) > 1 and all(" ".join(note.split()) in " ".join(seen.text.split()) for note in notes)
+
+
+def test_the_interval_of_a_mean_over_detectors_is_marked(project):
+    table = project.tables()[0]
+    frame = pd.concat([table.frame, table.frame.iloc[1:2].assign(detector="mean of 3")])
+    view = table_view(replace(table, frame=frame))
+    texts = [text for column in view.columns if column.heading.startswith("95%") for text, _ in column.cells]
+    assert [text.endswith("†") for text in texts] == [False] * (len(texts) - 1) + [True]
+    assert view.notes[0] == "† Over images, seeds and detectors."
 
 
 def test_each_run_has_its_record_and_the_same_images_with_and_without_the_loss(seen, project):
