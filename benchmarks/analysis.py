@@ -215,7 +215,9 @@ def evaluate(annotations: Path, folder: Path) -> tuple[Replicates, float]:
     run_metrics(stored)
     for matches in (stored.calibration_matches, stored.calibrated[1]):
         calibration_curves(matches, stored.ground_truth)
-    return bootstrap_ap(stored.ground_truth, stored.boxes, positives=stored.positives), peak_memory()
+    mended = stored.calibrated[0]
+    found = bootstrap_ap(stored.ground_truth, stored.boxes, positives=stored.positives, mended=mended)
+    return found, peak_memory()
 
 
 def peak_memory() -> float:

@@ -84,8 +84,9 @@ def write_replicates(folder: RunFolder, identity: str, stored: StoredRun) -> Non
         if failed:
             replicates = unknown_replicates(stored.ground_truth)
         else:
-            positives = stored.positives if detections is stored.boxes else None
-            replicates = bootstrap_ap(stored.ground_truth, detections, positives=positives)
+            of_boxes = {"positives": stored.positives, "mended": stored.calibrated[0]}
+            more = of_boxes if detections is stored.boxes else {}
+            replicates = bootstrap_ap(stored.ground_truth, detections, **more)
         path = folder.replicates(detections.iou_type)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             replace(replicates, identity=identity).save(file)

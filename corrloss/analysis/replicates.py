@@ -7,7 +7,7 @@ intervals about a quarter too narrow.
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from corrloss.errors import CorrLossError
 from corrloss.files import read_arrays
 
 #: The figures that are resampled.
-METRICS = (*OF_WEIGHTED_AP, "rho_cls", "rho_img")
+METRICS = (*OF_WEIGHTED_AP, "rho_cls", "rho_img", "isotonic_AP")
 #: Number of resamples, B.
 N_REPLICATES = 1000
 
@@ -36,13 +36,13 @@ class Replicates:
     """Figures of one run on the data and on B resamples of its images.
 
     Attributes:
-        estimate: float64 (9,), `METRICS` on the data itself, in points; NaN where the data do not define one.
-        values: float64 (B, 9), the same on each resample.
+        estimate: float64 (10,), `METRICS` on the data itself, in points; NaN where they do not define one.
+        values: float64 (B, 10), the same on each resample.
         n_images: Number of images in the data.
         seed: Seed of the resamples.
         images: Hash of the images and their annotations, from `hash_images`. Runs are comparable where it,
             the seed and the number of replicates agree.
-        n_holding: int64 (9,), number of images that hold annotations which the figure counts.
+        n_holding: int64 (10,), number of images that hold annotations which the figure counts.
         identity: Identity of the run's evaluation.
     """
 
@@ -79,6 +79,14 @@ class Replicates:
             ) from None
 
 
+def of_control(run: Replicates) -> Replicates:
+    """Return the replicates of a run after isotonic regression: AP alone, the other figures are NaN."""
+    estimate, values = np.full_like(run.estimate, np.nan), np.full_like(run.values, np.nan)
+    ap, isotonic = METRICS.index("AP"), METRICS.index("isotonic_AP")
+    estimate[ap], values[:, ap] = run.estimate[isotonic], run.values[:, isotonic]
+    return replace(run, estimate=estimate, values=values)
+
+
 def resample(n_images: int, n_replicates: int, seed: int) -> np.ndarray:
     """Return how often each image is drawn in each replicate, int32 (n_replicates, n_images).
 
@@ -101,7 +109,7 @@ def hash_images(ground_truth: GroundTruth) -> str:
 
 
 def count_holding(ground_truth: GroundTruth) -> np.ndarray:
-    """Return how many images hold annotations that each of `METRICS` counts, int64 (9,)."""
+    """Return how many images hold annotations that each of `METRICS` counts, int64 (10,)."""
     counts = {
         name: len(np.unique(ground_truth.image_id[~ignored_annotations(ground_truth, name)]))
         for name in AREAS
@@ -126,6 +134,7 @@ def bootstrap_ap(
     seed: int = 0,
     workers: int = 1,
     positives: Positives | None = None,
+    mended: Detections | None = None,
 ) -> Replicates:
     """Return a run's figures on the data and on resamples, which depend on the number of images and `seed`.
 
@@ -136,18 +145,23 @@ def bootstrap_ap(
         seed: Seed of the resamples; the same for all runs that are to be compared.
         workers: Number of threads.
         positives: Positives before post-processing; without them ρ_img is NaN.
+        mended: The detections after isotonic regression; without them isotonic_AP is NaN.
     """
     n_images = len(ground_truth.image_ids)
     weights = np.concatenate([np.ones((1, n_images), dtype=np.int32), resample(n_images, n_replicates, seed)])
     matches, by_image = match(ground_truth, detections), np.full(len(weights), np.nan)
+    isotonic = by_image
+    if mended is not None:
+        of_all_sizes = match(ground_truth, mended, areas=("all",))
+        isotonic = weighted_ap(of_all_sizes, ground_truth, weights, workers)[:, 0]
     if positives is not None:
         by_image = weighted_rho_img(positives, ground_truth, weights)
     ap = weighted_ap(matches, ground_truth, weights, workers)
-    values = np.column_stack([ap, weighted_rho_cls(matches, weights), by_image])
+    values = np.column_stack([ap, weighted_rho_cls(matches, weights), by_image, isotonic])
     return _replicates(values, ground_truth, seed)
 
 
 def _replicates(values: np.ndarray, ground_truth: GroundTruth, seed: int) -> Replicates:
-    """Return replicates from float64 (1 + B, 9): figures on the data, then on the resamples."""
+    """Return replicates from float64 (1 + B, 10): figures on the data, then on the resamples."""
     n_images, images = len(ground_truth.image_ids), hash_images(ground_truth)
     return Replicates(values[0], values[1:], n_images, seed, images, count_holding(ground_truth))

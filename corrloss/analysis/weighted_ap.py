@@ -34,18 +34,21 @@ def weighted_ap(
     in sequence.
 
     Args:
-        matches: For all of COCO's thresholds and size ranges.
+        matches: For all of COCO's thresholds, and its size ranges or the first of them.
         ground_truth: The annotations that were matched.
         weights: int (B, n_images), at least 0, in the order of `GroundTruth.image_ids`.
         workers: Number of threads.
 
     Returns:
-        float64 (B, 7), `METRICS` in points (0-100); NaN where no annotation of that size has a weight.
+        float64 (B, 7), `METRICS` in points (0-100); NaN where no annotation of that size has a weight,
+        and for sizes that were not matched.
 
     Raises:
         ValueError: `matches` lacks a threshold or size range, or `weights` has another number of images.
     """
-    if matches.areas != tuple(AREAS) or not np.array_equal(matches.thresholds, THRESHOLDS):
+    if matches.areas != tuple(AREAS)[: len(matches.areas)] or not np.array_equal(
+        matches.thresholds, THRESHOLDS
+    ):
         raise ValueError("weighted AP needs matches of all of COCO's thresholds and size ranges.")
     if weights.ndim != 2 or weights.shape[1] != len(ground_truth.image_ids):
         raise ValueError(f"weights of shape {weights.shape} for {len(ground_truth.image_ids)} images.")

@@ -26,7 +26,7 @@ OPTIONAL = (
     "mask_", "rho_", "bound_", "object_", "best_box", "iou_scores_", "LaECE", "D_ECE", "isotonic_", *PARTS,
 )  # fmt: skip
 # Metrics besides the last headline whose difference to the baseline is shown with its interval.
-WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP")
+WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP", "isotonic_AP")
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
 # Other metrics whose difference is shown without an interval.
 WITH_DIFFERENCE = ("order_AP", "boxes_AP", "tide_")
@@ -83,7 +83,7 @@ def build_table(
     pairs = [(row, _compared(seeds, ended)) for row, seeds in zip(rows, variants, strict=True)]
     means = list(pooled_rows(pairs, table.headlines[-1], interval))
     if table.control:
-        rows = _with_controls(table, zip(rows, variants, strict=True), measured, ended)
+        rows = _with_controls(table, zip(rows, variants, strict=True), measured, ended, interval)
     frame = pd.DataFrame(rows + means).astype(dict.fromkeys(table.metrics, float))  # also where all unknown
     return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
 
@@ -160,7 +160,11 @@ def _compared(seeds: list[Run], ended: set[str]) -> list[Run]:
 
 
 def _with_controls(
-    table: Table, rows: Iterable[tuple[dict, list[Run]]], measured: pd.DataFrame, ended: set[str]
+    table: Table,
+    rows: Iterable[tuple[dict, list[Run]]],
+    measured: pd.DataFrame,
+    ended: set[str],
+    interval: Intervals,
 ) -> list[dict]:
     """Return the rows, each baseline followed by itself after isotonic regression."""
     names = {name: f"{ISOTONIC}{name}" for name in table.metrics}
@@ -173,7 +177,8 @@ def _with_controls(
             shown = [name for name in row if name.startswith("delta_") and own[name[6:]] is not None]
             gains = {name: own[name[6:]] - row[name[6:]] for name in shown}
             published = {name: None for name in row if name.startswith("paper_")} | {"paper_source": ""}
-            found.append(row | own | gains | published | {"coefficient": CONTROL})
+            known = uncertainty(interval(present, table.headlines[-1]))
+            found.append(row | own | gains | known | published | {"coefficient": CONTROL})
     return found
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from corrloss.analysis.differences import Interval, paired_difference, seeds_needed
 from corrloss.analysis.pooled import Pooled, pooled_difference
-from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError
+from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError, of_control
 from corrloss.plan.runs import Run
 
 Intervals = Callable[[list[Run], str], Interval | Pooled | None]
@@ -36,7 +36,8 @@ def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
     """Return a function from the runs of one variant and a metric to the interval of its difference.
 
     The runs are compared with their baselines seed by seed, on the same resamples of the images. The
-    differences of several detectors are pooled.
+    differences of several detectors are pooled. Baselines themselves are compared with what isotonic
+    regression makes of them.
 
     Args:
         results: Folder of all results.
@@ -71,6 +72,9 @@ def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
         pairs = [(run.baseline, run) for run in runs]
         if not pairs or not all(r.folder(results).replicates(kind).exists() for pair in pairs for r in pair):
             return {}
+        if runs[0].is_baseline:
+            own = [load(run, kind) for run in runs]
+            return paired_difference(own, [of_control(run) for run in own])
         sides = {
             detector: tuple([load(run, kind) for run in side] for side in zip(*of_detector, strict=True))
             for detector, of_detector in groupby(pairs, key=lambda pair: pair[1].detector)

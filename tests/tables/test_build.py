@@ -325,8 +325,14 @@ def test_a_control_follows_its_baseline_with_the_figures_after_isotonic_regressi
     after = {"isotonic_AP": 30.5, "isotonic_oLRP": 70.0, "isotonic_LaECE": 2.0}
     figures = {run: {"AP": 30.0 + run.weight, "oLRP": 71.0, "LaECE": 9.0, **after} for run in RUNS}
     table = replace(table_of(RUNS, ("AP", "oLRP", "LaECE", "isotonic_AP")), control=True)
-    frame = build_table(table, measured(figures), NOTHING)
+
+    def interval(runs, metric):
+        low = 0.2 if runs[0].is_baseline else 1.0
+        return Interval(low + 0.3, low, low + 0.6, 0.01, 0.1, 0.1, 0.2, 5000, 3)
+
+    frame = build_table(table, measured(figures), NOTHING, interval)
     assert frame["coefficient"].tolist() == ["none", "isotonic", "spearman"]
+    assert frame["ci_low"].tolist()[1:] == [0.2, 1.0] and pd.isna(frame["ci_low"][0])
     control = frame.iloc[1]
     assert control[["AP", "oLRP", "LaECE"]].tolist() == [30.5, 70.0, 2.0]
     assert control[["delta_AP", "delta_oLRP"]].tolist() == [0.5, -1.0] and pd.isna(control["isotonic_AP"])

@@ -110,3 +110,29 @@ def test_the_gain_of_boxes_has_an_interval_beside_that_of_masks(results):
     row = tabulate(results, [*BASE, *LOSS], metrics=("AP", "mask_AP"))
     assert row[["ci_low_AP", "ci_high_AP"]].tolist() == row[["ci_low", "ci_high"]].tolist()
     assert list(row.index).count("delta_AP") == 1
+
+
+def test_runs_of_several_detectors_are_pooled_and_a_baseline_is_compared_with_its_control(results):
+    more, rng = {}, np.random.default_rng(1)
+    for detector, gain in (("paa", 0.5), ("gfl", 1.5)):
+        for loss in (("none", 0.0), ("spearman", 0.2)):
+            run = Run("mini", "mini_coco", detector, *loss, 0)
+            more[run] = 30.0 + gain * bool(loss[1])
+            values = (more[run] + rng.normal(0, 0.4, 1000))[:, None].repeat(len(METRICS), axis=1)
+            values[:, METRICS.index("isotonic_AP")] -= 2
+            estimate, holding = np.full(len(METRICS), more[run]), np.full(len(METRICS), N_IMAGES)
+            estimate[METRICS.index("isotonic_AP")] -= 2
+            run.folder(results).path.mkdir(parents=True)
+            stored = Replicates(estimate, values, N_IMAGES, 0, "a", holding, "0" * 12)
+            stored.save(run.folder(results).replicates())
+    records = [
+        (run, {"metrics": {"AP": ap}, "train_seconds": 1.0, "identity": "0" * 12})
+        for run, ap in (AP | more).items()
+    ]
+    interval = stored_intervals(results, runs_frame(records))
+    gains = [2.5, 0.5, 1.5]  # of atss the mean over its seeds
+    mean = interval([*LOSS, *(run for run in more if run.has_loss)], "AP")
+    assert (mean.delta, mean.n_detectors, mean.n_rose) == (pytest.approx(1.5), 3, 3)
+    assert mean.se_detectors == pytest.approx(stats.sem(gains))
+    control = interval([next(iter(more))], "AP")
+    assert control.delta == -2 and control.ci_low == pytest.approx(-2) and control.n_seeds == 1
