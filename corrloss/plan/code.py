@@ -6,8 +6,10 @@ Files are parsed, not imported, because planning must be quick and importing the
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,4 +109,17 @@ def _meaning(module: Path) -> str:
 
 @functools.cache
 def _tree(module: Path) -> ast.Module:
+    _remove_older_bytecode(module)
     return ast.parse(module.read_text(encoding="utf-8"), str(module))
+
+
+def _remove_older_bytecode(module: Path) -> None:
+    """Remove what Python compiled before the last change of a module.
+
+    Python compares size and seconds of the modification alone. It would run the old code of a file that was
+    edited within one second, or replaced with its times, while the digest is of the new code.
+    """
+    compiled = Path(importlib.util.cache_from_source(module))
+    with contextlib.suppress(OSError):  # none, or an installation that cannot be written, and so not edited
+        if compiled.stat().st_mtime_ns <= module.stat().st_ctime_ns:
+            compiled.unlink()

@@ -1,6 +1,10 @@
 """The digest of the code behind a run: what changes it, and what does not."""
 
+import os
+import py_compile
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +83,20 @@ def test_what_a_package_re_exports_counts_where_it_is_imported(package):
     before = code.digest_of(analysis)
     edited(package, "coco/submission.py", "import ", "import math as unused_name\nimport ")
     assert code.digest_of(analysis) == before
+
+
+def test_an_edit_of_the_same_size_and_time_is_what_runs(package):
+    path = package / "errors.py"
+    path.write_text("VALUE = 1\n")
+    py_compile.compile(str(path))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_text("VALUE = 2\n")
+    os.utime(path, ns=times)
+
+    def imported():
+        command = [sys.executable, "-c", "from corrloss.errors import VALUE; print(VALUE)"]
+        return subprocess.run(command, cwd=package.parent, capture_output=True, text=True, check=True).stdout
+
+    assert imported() == "1\n"  # Python's own check is fooled
+    code.digest_of((path,))
+    assert imported() == "2\n"
