@@ -142,15 +142,18 @@ def main() -> None:
     for published, n_seeds, share in product((0.8, 1.6), (1, 3, 5), SHARES):
         rates = label_rates(published, share, n_seeds, n).values()
         print(_row([published, share * published, n_seeds, *(100 * rate for rate in rates)]), flush=True)
-    heads = ["spread of seeds", "seeds", "gain", "none", "half", "all"]
+    heads = ["spread of seeds", "seeds", "smallest gain", "none", "half", "all"]
     print("", _row(heads), _row(["---"] * len(heads)), sep="\n")
     for spread, n_seeds in product((PRIOR_SD, 2 * PRIOR_SD), (1, 3, 5, 10)):
         for tenths in range(2, 41):
             gain = tenths / 10
             if label_rates(gain, 1.0, n_seeds, n, spread)[REPRODUCED] >= ENOUGH:
+                shown = gain
                 break
+        else:
+            shown = f"above {gain}"
         rates = (100 * label_rates(gain, share, n_seeds, n, spread)[REPRODUCED] for share in SHARES)
-        print(_row([f"{spread:.2f}", n_seeds, gain, *rates]), flush=True)
+        print(_row([f"{spread:.2f}", n_seeds, shown, *rates]), flush=True)
 
 
 if __name__ == "__main__":

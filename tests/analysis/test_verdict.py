@@ -104,5 +104,5 @@ def test_how_often_each_label_is_right():
     rates = {share: label_rates(1.6, share, n_seeds=3, n_experiments=1000) for share in (0.0, 0.5, 1.0)}
     assert all(sum(rate.values()) == pytest.approx(1) for rate in rates.values())
     assert rates[0.0][rule.REPRODUCED] <= 0.01
-    assert rates[0.5][rule.REPRODUCED] <= 0.36
+    assert rates[0.5][rule.REPRODUCED] <= 0.33  # 30%, and two standard errors of the simulation
     assert rates[1.0][rule.REPRODUCED] >= 0.85
