@@ -116,8 +116,13 @@ def run_identity(config: dict, data: Mapping[str, str], ap: str) -> dict[str, st
     training = digest(config_hash(recipe), data["train"])
     test = config_hash({"test_dataloader": config["test_dataloader"]})
     prediction = digest(training, test, data["test"], code_of_stage("prediction"))
-    evaluation = digest(prediction, code_of_stage("evaluation"), ap)
+    evaluation = evaluation_identity(prediction, ap)
     return {"training": training, "prediction": prediction, "evaluation": evaluation}
+
+
+def evaluation_identity(prediction: str, ap: str) -> str:
+    """Identity of an evaluation, by that of the prediction and the tool that computes AP."""
+    return digest(prediction, code_of_stage("evaluation"), ap)
 
 
 def table_identity(plan: object, runs: Iterable[str | None], reference: Path, stage: str = "table") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import pandas as pd
 from corrloss.analysis.ap import Backend
 from corrloss.analysis.gain_parts import PARTS, gain_parts
 from corrloss.coco import Detections, load_detections, load_ground_truth
+from corrloss.plan.identity import evaluation_identity
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Table
+from corrloss.run import StageReportError
 
 
 def with_parts(
@@ -34,10 +36,12 @@ def with_parts(
     Raises:
         DataSetError: The annotation file is unusable.
         DetectionsError: A file of detections is unusable.
+        StageReportError: Detections are not those that a run was evaluated with.
     """
     if not set(PARTS) & {*table.metrics}:
         return runs
-    of_pair = parts_of_pairs(results, annotations, backend)
+    identities = dict(zip(runs["run"], runs["identity"], strict=True))
+    of_pair = parts_of_pairs(results, identities, annotations, backend)
     ended = set(runs["run"][runs["AP"].notna()])
     pairs = {run.name: run for run in table.runs if {run.name, run.baseline.name} <= ended}
     parts = [of_pair(pairs[name]) if name in pairs else {} for name in runs["run"]]
@@ -45,12 +49,13 @@ def with_parts(
 
 
 def parts_of_pairs(
-    results: Path, annotations: Path, backend: Backend = "hotcoco"
+    results: Path, identities: Mapping[str, str], annotations: Path, backend: Backend = "hotcoco"
 ) -> Callable[[Run], dict[str, float]]:
     """Return a function from a run to the parts of its gain over its baseline.
 
     Args:
         results: Folder of all results.
+        identities: Identity of each run's evaluation; its detections must be those that were evaluated.
         annotations: Annotation file of the test images of the runs.
         backend: Tool that computes AP.
     """
@@ -58,7 +63,15 @@ def parts_of_pairs(
 
     @cache  # consecutive runs share a baseline
     def detections(run: Run) -> Detections:
-        return load_detections(run.folder(results).detections(), truth)
+        folder = run.folder(results)
+        predicted = folder.read_prediction()["identity"]
+        if evaluation_identity(predicted, backend) != identities[run.name]:
+            raise StageReportError(
+                f"{folder.prediction}: expected the prediction that {run.name} was evaluated with, found "
+                f"identity {predicted}; run snakemake again"
+            )
+        folder.read_prediction(predicted)  # with the files as it left them
+        return load_detections(folder.detections(), truth)
 
     def parts(run: Run) -> dict[str, float]:
         return gain_parts(truth, detections(run.baseline), detections(run), backend)

@@ -1,3 +1,5 @@
+import shutil
+
 import pandas as pd
 import pytest
 from synthetic_coco import load, make_dataset, make_detections, write
@@ -5,8 +7,10 @@ from synthetic_coco import load, make_dataset, make_detections, write
 from corrloss.analysis.ap import average_precision
 from corrloss.analysis.gain_parts import PARTS, gain_parts
 from corrloss.coco import load_detections, load_ground_truth
+from corrloss.plan.identity import evaluation_identity
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Table
+from corrloss.run import PREDICTION_KEYS, StageReportError
 from corrloss.tables.build import build_table
 from corrloss.tables.pairs import with_parts
 from corrloss.tables.records import runs_frame
@@ -30,8 +34,11 @@ def finished(tmp_path):
         folder.path.mkdir(parents=True)
         write(folder.detections(), make_detections(number, dataset, correlation=0.3 + 2 * run.weight))
         found[run] = load_detections(folder.detections(), truth)
+        predicted = dict.fromkeys(PREDICTION_KEYS) | {"identity": f"{number:012d}"}
+        run.folder(tmp_path).write_prediction(predicted)
         metrics = {"AP": average_precision(truth, found[run])["AP"]}
-        records.append((run, {"metrics": metrics, "train_seconds": 1.0, "identity": "0" * 12}))
+        identity = evaluation_identity(predicted["identity"], "hotcoco")
+        records.append((run, {"metrics": metrics, "train_seconds": 1.0} | {"identity": identity}))
     return tmp_path, runs_frame(records), found
 
 
@@ -62,3 +69,13 @@ def test_a_missing_run_leaves_cells_empty_and_other_tables_are_left_alone(finish
     frame = with_parts(without, table_of("AP", *PARTS), folder, folder / "annotations.json").set_index("run")
     assert frame.loc[RUNS[2].name, list(PARTS)].isna().all()
     assert frame.loc[[RUNS[1].name, RUNS[3].name], list(PARTS)].notna().all(axis=None)
+
+
+def test_detections_of_another_run_are_refused_by_name(finished):
+    folder, runs, _ = finished
+    one, other = (RUNS[number].folder(folder) for number in (2, 3))
+    shutil.copy(other.detections(), one.detections())
+    for foreign, message in (one.detections(), "files beside it"), (one.prediction, "was evaluated with"):
+        shutil.copy(other.path / foreign.name, foreign)
+        with pytest.raises(StageReportError, match=message):
+            with_parts(runs, table_of("AP", *PARTS), folder, folder / "annotations.json")

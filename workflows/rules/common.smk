@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 
+from corrloss.analysis.gain_parts import PARTS
 from corrloss.errors import CorrLossError
 from corrloss.plan import data_files
 from corrloss.plan.identity import (
@@ -216,6 +217,13 @@ def overhead_data(wildcards):
     """Reports of the checks of the data sets that a table of overhead trains on."""
     names = {run.dataset for run in MATRIX.tables[wildcards.table].runs}
     return [settings.checked(name) for name in sorted(names)]
+
+
+def stored_for_table(wildcards):
+    """What a table reads of its runs besides runs.csv: replicates, and for parts of gains the detections."""
+    parts = set(PARTS) & set(MATRIX.tables[wildcards.table].metrics)
+    read = [RUN.replicates(), *([RUN.prediction, RUN.detections()] if parts else [])]
+    return [path for file in read for path in run_files([wildcards.table], file)]
 
 
 def table_identity(wildcards):

@@ -35,7 +35,7 @@ rule table:
         inputs(
             f"{OUT}/tables/{{table}}.json",
             table_identity,
-            lambda wildcards: run_files([wildcards.table], RUN.replicates()),
+            stored_for_table,
             settings.runs_csv,
         ),
     output:
