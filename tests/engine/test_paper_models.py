@@ -1,4 +1,4 @@
-"""Every detector of scale paper at its full width, with random weights: tiny images through data and model.
+"""Every detector of scales paper and small at full width, random weights: tiny images through data and model.
 
 The slow cases also hold experiments/reference/seconds.csv to the models that it speaks of.
 """
@@ -6,6 +6,7 @@ The slow cases also hold experiments/reference/seconds.csv to the models that it
 import json
 import os
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -34,22 +35,23 @@ EXPERIMENTS = Experiments(ROOT)
 # What `make test` does; `make test-slow` does all.
 LIGHT_MODELS = {("coco", "retinanet"), ("coco", "sparse_rcnn")}
 LIGHT_DATA = LIGHT_MODELS | {
-    ("coco", "yolact"), ("coco", "sparse_rcnn_x101_dcn"), ("cityscapes", "sparse_rcnn")
+    ("coco", "yolact"), ("coco", "sparse_rcnn_x101_dcn"), ("cityscapes", "sparse_rcnn"),
+    ("coco_small", "yolact"), ("coco_small", "sparse_rcnn_r50_3x"),
 }  # fmt: skip
 SECONDS = load_seconds(ROOT / "experiments" / "reference" / "seconds.csv")
 
 
-def runs_of_paper():
+def runs_of_scales():
     """Of every detector on every data set one run, with the loss where there is one."""
     runs = {}
-    for name in EXPERIMENTS.tables:
-        for run in load_table(EXPERIMENTS, name, "paper").runs:
+    for scale, name in product(("paper", "small"), EXPERIMENTS.tables):
+        for run in load_table(EXPERIMENTS, name, scale).runs:
             if not runs.setdefault((run.dataset, run.detector), run).has_loss:
                 runs[run.dataset, run.detector] = run
     return runs
 
 
-RUNS = runs_of_paper()
+RUNS = runs_of_scales()
 
 
 def cases(light):
@@ -202,6 +204,16 @@ def test_a_tiny_image_goes_through_forward_loss_and_backward(pair, build):
     assert any("backbone.layer4" in name for name in reached)
     deformable = [name for name in trained if "conv_offset" in name and "backbone" in name]
     assert bool(deformable) == ("dcn" in pair[1])
+
+
+def test_the_anchors_of_a_small_yolact_are_as_many_as_its_features(build):
+    model = build(("coco_small", "yolact"))
+    with torch.no_grad():
+        features = [tuple(level.shape[2:]) for level in model.extract_feat(torch.zeros(1, 3, 275, 275))]
+    generator = model.bbox_head.prior_generator
+    assert features == [(round(275 / stride),) * 2 for stride, _ in generator.strides]
+    last = [level[-1] for level in generator.grid_priors(features, device="cpu")]  # of the last cell
+    assert all((corner[:2] + corner[2:]).max() / 2 < 275 for corner in last)
 
 
 @pytest.mark.slow
