@@ -33,8 +33,22 @@ LARGEST = 1e300  # absolute value of a figure: larger integers do not fit a floa
 # By stage, then by name; versions are one level deeper.
 Environment = dict[str, dict[str, str | float | dict[str, str | float | None] | None]]
 
-# Of the boxes as they are and after isotonic regression; by figure, rows of a table.
-Curves = dict[str, dict[str, list[list[float | None]]]]
+Bins = list[tuple[float | None, float | None, float | None, float | None]]
+
+
+class Curves(msgspec.Struct):
+    """Calibration curves, as `corrloss.analysis.calibration.calibration_curves` returns them."""
+
+    LaECE: Bins
+    D_ECE: Bins
+    over_scores: list[tuple[float, float | None, float | None]]
+
+
+class Calibration(msgspec.Struct):
+    """Of a run's boxes as they are, and after isotonic regression."""
+
+    none: Curves
+    isotonic: Curves
 
 
 class RecordError(CorrLossError):
@@ -68,7 +82,7 @@ def read_record(path: Path, run: Run) -> dict:
         if wrong := [name for name in metrics if not re.fullmatch(r"[A-Za-z][\w.]*", name, re.ASCII)]:
             raise ValueError(f"metrics: expected names of letters, digits, `_` and `.`, got {wrong[0]!r}")
         msgspec.convert(record.get("environment", {}), Environment)
-        msgspec.convert(record.get("calibration", {}), Curves)
+        msgspec.convert(record.get("calibration") or None, Calibration | None)
     except FileNotFoundError:
         raise RecordError(f"{path}: no record; the run is not finished") from None
     except (ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:

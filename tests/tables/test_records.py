@@ -76,6 +76,26 @@ def test_other_json_is_refused(tmp_path, text):
         read_record(write(tmp_path / "record.json", text), LOSS)
 
 
+BINS = [[0.5, 0.1, 0.2, 0.1]]
+CURVES = {"LaECE": BINS, "D_ECE": BINS, "over_scores": [[0.0, 10.0, None]]}
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        {"none": CURVES},
+        {"none": CURVES, "isotonic": CURVES | {"LaECE": [[0.5, 0.1]]}},
+        {"none": CURVES, "isotonic": CURVES | {"over_scores": [["0", 1.0, 1.0]]}},
+        {"none": CURVES, "isotonic": {"LaECE": BINS}},
+    ],
+)
+def test_damaged_calibration_curves_are_refused(tmp_path, calibration):
+    whole = record_of(LOSS) | {"calibration": {"none": CURVES, "isotonic": CURVES}}
+    assert read_record(write(tmp_path / "record.json", whole), LOSS) == whole
+    with pytest.raises(RecordError, match="damaged record"):
+        read_record(write(tmp_path / "record.json", whole | {"calibration": calibration}), LOSS)
+
+
 def test_a_missing_record_says_that_the_run_is_not_finished(tmp_path):
     with pytest.raises(RecordError, match="no record; the run is not finished"):
         read_record(tmp_path / "record.json", LOSS)
