@@ -17,7 +17,7 @@ command -v uv >/dev/null || fail "expected uv to make $LOCK, found none. Install
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 grep -v '^#' "$LOCK" >"$new"
-uv pip compile pyproject.toml --quiet --universal --python-version 3.11.5 "${EXTRAS[@]/#/--extra=}" \
+uv pip compile pyproject.toml --config-file workflows/uv.toml --quiet --universal --python-version 3.11.5 "${EXTRAS[@]/#/--extra=}" \
   --generate-hashes --no-annotate --no-header --output-file "$new" >/dev/null || {
   [ "${1:-}" != --check ] || [ -n "${CI:-}" ] || { echo "$LOCK was not compared with pyproject.toml" && exit; }
   fail "uv could not resolve pyproject.toml; its message is above"
