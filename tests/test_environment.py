@@ -1,6 +1,7 @@
 """conda's file, the package's extras and the script that builds the environment against the one lock."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -138,6 +139,23 @@ def test_a_virtual_environment_of_another_python_is_one_sentence(tmp_path):
     )
 
 
+def test_another_python_than_that_of_the_environment_is_one_sentence(tmp_path):
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\ncase $2 in *print*) echo 3.12.9 ;; esac\n")
+    python.chmod(0o755)
+    message = (
+        f"make: {tmp_path}/venv has Python 3.12.9, but {sys.executable} is {platform.python_version()}; "
+    )
+    assert set_up(tmp_path / "venv").startswith(message)
+
+
+def test_what_the_lock_assumes_about_torch_is_not_what_uv_installs():
+    assert "uv" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assumed = tomllib.loads((ROOT / "workflows" / "uv.toml").read_text())["dependency-metadata"]
+    assert {entry["name"] for entry in assumed} == {"mmcv", "torch"}
+
+
 def test_pip_installs_into_the_environment_whatever_its_settings(tmp_path):
     text = SCRIPT.read_text()
     assert text.index("export PIP_USER=0") < text.index('step "build tools and torch"')
@@ -155,10 +173,16 @@ def found_python(tmp_path, *names):
         program.write_text(f"#!/bin/sh\nexit {int(name not in names)}\n")  # else a shim that runs nothing
         program.chmod(0o755)
     text = SCRIPT.read_text()
-    functions = text[: text.index("check_machine()")]
-    command = ["bash", "-c", f"{functions}\nfind_python"]
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    functions = text[: text.rindex("case ${1:-} in")]
+    calls = 'check_machine() { :; }; make_venv() { echo "$PYTHON"; exit; }; set_up'
+    return subprocess.run(
+        ["bash", "-c", f"{functions}\n{calls}"],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_newest_python_that_runs_is_taken(tmp_path):

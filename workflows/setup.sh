@@ -9,6 +9,7 @@ set -euo pipefail
 
 PYTHONS="3.13 3.12 3.11"
 SUPPORTED='import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14))'
+PYTHON=${PYTHON:-}
 VENV=${VENV:-.venv}
 WHEELS=${WHEELS:-}
 LOCK=requirements.lock
@@ -19,6 +20,8 @@ fail() { printf '\nmake: %s\n' "$@" >&2; exit 1; }
 step() { printf '==> %s\n' "$1"; }
 has_uv() { command -v uv >/dev/null; }
 runs() { "$@" -c '' 2>/dev/null; } # a name on the PATH may run nothing: a shim of pyenv, for example
+
+version_of() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])'; }
 
 find_python() {
   local version
@@ -53,9 +56,11 @@ make_venv() {
 
 check_venv() {
   local version header
-  version=$("$VENV/bin/python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
+  version=$(version_of "$VENV/bin/python")
   "$VENV/bin/python" -c "$SUPPORTED" ||
     fail "$VENV has Python $version, but the pinned versions need Python 3.11.5 to 3.13; remove it (rm -r $VENV) and run make again."
+  ! runs "$PYTHON" || [ "$version" = "$(version_of "$PYTHON")" ] ||
+    fail "$VENV has Python $version, but $PYTHON is $(version_of "$PYTHON"); remove $VENV and run make again, or leave PYTHON out."
   "$VENV/bin/python" -c 'import pip' 2>/dev/null ||
     fail "$VENV has no pip (uv creates such environments); remove it (rm -r $VENV) and run make again."
   header=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
@@ -113,8 +118,10 @@ PYTHON
 
 set_up() {
   check_machine
-  # An environment that is there keeps its Python, unless another one is named.
-  if ! runs "$VENV/bin/python"; then PYTHON=${PYTHON:-$(find_python)} && make_venv; fi
+  if ! runs "$VENV/bin/python"; then
+    PYTHON=${PYTHON:-$(find_python)}
+    make_venv
+  fi
   check_venv
   export PIP_USER=0 # pip refuses PIP_USER=1, and `user = true` in its configuration, in a virtual environment
   step "build tools and torch"
