@@ -6,6 +6,7 @@ checkpoint is written between two batches of an update.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, islice
@@ -108,12 +109,42 @@ class AutocastOptimWrapper(OptimWrapper):
     """Forward pass in bfloat16 by `torch.autocast`, on any device.
 
     mmengine's ``AmpOptimWrapper`` demands a GPU, and scales the loss, which bfloat16 with its range does
-    not need.
+    not need. mmcv's own operators have no bfloat16 (open-mmlab/mmcv issues 2878 and 3061), and compute in
+    float32.
     """
 
     @contextmanager
     def optim_context(self, model: BaseModel) -> Iterator[None]:
         """The context of a forward pass."""
         device = next(model.parameters()).device.type
+        lift_operators()
         with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield
+
+
+@functools.cache
+def lift_operators() -> None:
+    """Let mmcv's operators compute in float32 what they are given in bfloat16, which they do not know.
+
+    Features that they return are bfloat16 again, as mmdet expects; a loss stays in float32.
+    """
+    for function in torch.autograd.Function.__subclasses__():
+        if function.__module__.startswith("mmcv.ops"):
+            is_loss = function.__module__ == "mmcv.ops.focal_loss"
+            function.forward = staticmethod(_in_float32(function.forward, back=not is_loss))
+            function.backward = staticmethod(_in_float32(function.backward, back=False))
+
+
+def _in_float32(function: Callable, back: bool) -> Callable:
+    """A function that is given float32 instead of bfloat16; with `back` its result is bfloat16 again."""
+
+    def is_low(value: object) -> bool:
+        return isinstance(value, Tensor) and value.dtype == torch.bfloat16
+
+    @functools.wraps(function)
+    def lifted(context: object, *values: object, **options: object) -> object:
+        result = function(context, *(v.float() if is_low(v) else v for v in values), **options)
+        lower = back and any(map(is_low, values)) and isinstance(result, Tensor)
+        return result.bfloat16() if lower and result.is_floating_point() else result
+
+    return lifted

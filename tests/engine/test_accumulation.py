@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from mmcv.ops import roi_align
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from corrloss.engine.accumulation import AccumulatedStep, ConsecutiveBatches
+from corrloss.engine.accumulation import AccumulatedStep, ConsecutiveBatches, lift_operators
 from corrloss.engine.checkpoints import Checkpoints
 from corrloss.engine.hooks import CurveHook
 from corrloss.engine.resume import ResumeHook
@@ -150,3 +151,16 @@ def test_bfloat16_trains_float32_weights(smoke_run, tmp_path):
     assert first.keys() == first_exact.keys() and first != first_exact
     for name, value in first_exact.items():
         assert first[name] == pytest.approx(value, rel=0.1)
+
+
+def test_mmcvs_operators_take_bfloat16_which_they_do_not_know():
+    lift_operators()
+    features = torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    low, full = features.requires_grad_(), features.detach().float().requires_grad_()
+    regions = torch.tensor([[0, 0.0, 0.0, 4.0, 4.0]])
+    lifted, expected = (roi_align(one, regions, (2, 2)) for one in (low, full))
+    assert lifted.dtype == torch.bfloat16 and expected.dtype == torch.float32
+    assert torch.equal(lifted, expected.bfloat16())
+    (lifted.float() ** 2).sum().backward()
+    (expected.bfloat16().float() ** 2).sum().backward()
+    assert torch.equal(low.grad, full.grad.bfloat16())
