@@ -10,7 +10,7 @@ from corrloss.analysis.verdict import NOT_COMPARABLE
 from corrloss.plan.runs import OPTION_NAMES
 from corrloss.report.comparisons import interval
 from corrloss.report.results import MadeTable
-from corrloss.tables.intervals import DETECTORS
+from corrloss.tables.intervals import DETECTORS, MARK
 from corrloss.tables.notes import table_notes
 from corrloss.tables.pooled_rows import POOLED
 from corrloss.tables.render import as_text, rounded
@@ -23,7 +23,6 @@ NEED_SEEDS = (
     "se_seeds",
     "seeds_for_1_AP",
 )  # one pair of models says nothing about the method
-MARK = "†"  # of the interval of a mean over detectors; its words would be too long for a phone
 THIS_PAIR_ONLY = "95% over images, this pair only"
 ALWAYS, WIDE, ON_DEMAND = "always", "wide", "on-demand"  # wide: on pages wider than a phone's
 

@@ -20,6 +20,7 @@ Intervals = Callable[[list[Run], str], Interval | Pooled | None]
 ONE_PAIR = "images, this pair only"
 SEVERAL_PAIRS = "images and seeds"
 DETECTORS = "images, seeds and detectors"
+MARK = "†"  # of an interval over detectors among others, where its words would be too long
 
 
 def uncertainty(gain: Interval | Pooled | None) -> dict[str, float | str | None]:

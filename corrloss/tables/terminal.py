@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from corrloss.plan.runs import BASELINE, OPTION_NAMES
 from corrloss.plan.table_files import Table
 from corrloss.tables.build import MANY
+from corrloss.tables.intervals import DETECTORS, MARK
 from corrloss.tables.notes import table_notes
 from corrloss.tables.pooled_rows import CONTROL
 from corrloss.tables.render import for_people
@@ -39,7 +40,7 @@ def to_text(frame: pd.DataFrame, plan: Table, width: int = WIDTH) -> str:
         plan: The table's own file.
         width: Characters of a line.
     """
-    cells = for_people(frame)
+    cells, marks = _one_interval(for_people(frame))
     detector = cells["detector"].where(cells["detector"] != cells["detector"].shift(), "")
     shown = pd.DataFrame({"detector": detector, "loss": [_loss(row) for _, row in cells.iterrows()]})
     hidden = {*VARIANT, *OPTION_NAMES, *LEFT_OUT} | ({"n_seeds"} if frame["n_seeds"].max() < 2 else set())
@@ -47,7 +48,18 @@ def to_text(frame: pd.DataFrame, plan: Table, width: int = WIDTH) -> str:
         if name not in hidden and not name.startswith(OTHER_INTERVAL):
             shown[_heading(name)] = cells[name]
     texts = [plan.title, *(fill(text, width) for text in (plan.question,) if text)]
-    return "\n".join([*texts, _fitted(shown, width), *(fill(note, width) for note in table_notes(frame))])
+    notes = [*marks, *table_notes(frame)]
+    return "\n".join([*texts, _fitted(shown, width), *(fill(note, width) for note in notes)])
+
+
+def _one_interval(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Put the intervals of means over detectors into the column of the others, marked; explain the mark."""
+    first, means = next((name for name in cells if name.startswith(INTERVAL)), ""), f"{INTERVAL} {DETECTORS}"
+    if means not in cells or first == means:
+        return cells, []
+    marked = cells[means].where(cells[means] == "", cells[means] + f" {MARK}")
+    merged = cells.assign(**{first: cells[first] + marked}).drop(columns=means)
+    return merged, [f"{MARK} Over {DETECTORS}."]
 
 
 def _loss(row: pd.Series) -> str:

@@ -6,6 +6,7 @@ import pytest
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.table_files import load_table
 from corrloss.tables.build import build_table, columns
+from corrloss.tables.intervals import DETECTORS
 from corrloss.tables.intervals import ONE_PAIR as ONE
 from corrloss.tables.records import runs_frame
 from corrloss.tables.reference import load_reference
@@ -116,3 +117,17 @@ def test_the_question_is_below_the_heading_and_the_notes_below_the_table():
 def test_several_seeds_are_counted():
     assert "n_seeds" not in text_of(finished("nms_free"), 200)
     assert "n_seeds" in text_of(finished("nms_free").assign(n_seeds=3), 200)
+
+
+def test_the_interval_of_a_mean_over_detectors_is_marked():
+    interval = {
+        "ci_low": [None, -0.3, 0.5],
+        "ci_high": [None, 1.2, 2.5],
+        "interval_over": ["", ONE, DETECTORS],
+    }
+    frame = finished("nms_free").assign(**interval)
+    lines = text_of(frame, 200).splitlines()
+    assert lines[1].count("95%") == 1 and "-0.3 to +1.2" in lines[4] and "+0.5 to +2.5 †" in lines[5]
+    assert "† Over images, seeds and detectors." in lines
+    alone = text_of(frame.assign(interval_over=["", DETECTORS, DETECTORS]), 200)
+    assert "95% over images, seeds and detectors" in alone and "†" not in alone
