@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "make-data",
     "download",
+    "fetch-sample",
+    "sample-statistics",
     "fetch-weights",
     "convert-cityscapes",
     "predict-test-dev",

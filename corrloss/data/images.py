@@ -28,7 +28,7 @@ from corrloss.data.download import COCO_HOST, DownloadError, as_child, curl_comm
 from corrloss.files import escapes_root
 
 IN_FLIGHT = 64
-_BATCH = 1024  # images of one call of curl
+_BATCH = 512  # images of one call of curl
 _BYTES = 170_000  # of an image of train2017, on average
 _LARGEST = 50_000_000  # bytes of an image that are accepted
 _FOLDER = ".download-"  # start of the name of a folder for files that are not checked yet
@@ -65,7 +65,7 @@ def fetch_images(
         local: folder that may hold the full set, or some of it.
         host: a mirror to download from.
         progress: whether to show a progress bar on standard error.
-        patience: how many times in a row all missing images are asked for without getting one.
+        patience: how many times in a row none of the missing images that are asked for may come.
         wait: seconds before the second time, doubled for each further one.
 
     Returns:
@@ -133,20 +133,35 @@ def _download_all(
 ) -> None:
     failures = 0
     while wanted:
-        problems: dict[str, str] = {}
-        for first in range(0, len(wanted), _BATCH):
-            problems |= _download(wanted[first : first + _BATCH], folder, url, bar)
-        failures = failures + 1 if len(problems) == len(wanted) else 1
-        wanted = [image for image in wanted if image.file_name in problems]
+        left, problem = _ask_for_all(wanted, folder, url, bar)
+        failures = failures + 1 if len(left) == len(wanted) else 0
+        wanted = left
         if wanted and failures > patience:
-            name, problem = next(iter(problems.items()))
             raise DownloadError(
-                f"{url}/{name}: {problem}; {len(wanted):,} images are missing, and none came when all"
-                f" were asked for {failures} times. Check the network (and the proxy), or try a mirror"
-                " (--host); the images that are there are kept, and the next call continues."
+                f"{url}/{problem}; {len(wanted):,} images are missing, and none came {failures} times in a"
+                " row. Check the network (and the proxy), or try a mirror (--host); the images that are there are"
+                " kept, and the next call continues."
             )
         if wanted:
-            time.sleep(min(60, wait * 2 ** (failures - 1)))
+            time.sleep(min(60, wait * 2 ** max(failures - 1, 0)))
+
+
+def _ask_for_all(wanted: list[_Image], folder: Path, url: str, bar: tqdm) -> tuple[list[_Image], str]:
+    """Ask for images once, batch by batch, until of a whole batch none comes.
+
+    Returns:
+        The images that are still missing, and what was wrong with the last one.
+    """
+    left: list[_Image] = []
+    problem = ""
+    for first in range(0, len(wanted), _BATCH):
+        batch = wanted[first : first + _BATCH]
+        problems = _download(batch, folder, url, bar)
+        left += [image for image in batch if image.file_name in problems]
+        problem = next((f"{name}: {why}" for name, why in problems.items()), problem)
+        if len(problems) == len(batch):  # the host is away: no need to wait for each of the others, too
+            return left + wanted[first + _BATCH :], problem
+    return left, problem
 
 
 def _download(batch: list[_Image], folder: Path, url: str, bar: tqdm) -> dict[str, str]:

@@ -186,7 +186,10 @@ def test_what_is_missing_or_empty_in_the_full_set_is_fetched(host, tmp_path):
     ("mood", "message"),
     [
         (404, r"000000000000\.jpg \(image 0\): the host answers 404"),
-        (503, r"000000000000\.jpg: the host answers 503; 1 images are missing, .* asked for 2 times"),
+        (
+            503,
+            r"000000000000\.jpg: the host answers 503; 1 images are missing, and none came 2 times in a row",
+        ),
         (("send", jpeg(0, (48, 64))), "expected 64 x 48 as annotated, found 48 x 64"),
         (("send", b"not an image"), "expected an image, UnidentifiedImageError"),
     ],
@@ -209,6 +212,15 @@ def test_a_host_that_does_not_answer_is_said(tmp_path):
             patience=0,
             progress=False,
         )
+
+
+def test_of_a_host_that_is_away_not_every_image_is_asked_for(host, tmp_path):
+    host.mood = lambda request: 503 if request >= 600 else None
+    with pytest.raises(DownloadError, match="none came 2 times in a row"):
+        fetch(host, tmp_path, 3000, patience=1)
+    assert len(list((tmp_path / "images").iterdir())) == 600
+    # 600, the rest of the second batch, the third; then the first batch of what is missing, twice
+    assert len(host.paths) == 3 * 512 + 2 * 512
 
 
 @pytest.mark.parametrize(
