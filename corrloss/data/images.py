@@ -139,8 +139,8 @@ def _download_all(
         if wanted and failures > patience:
             raise DownloadError(
                 f"{url}/{problem}; {len(wanted):,} images are missing, and none came {failures} times in a"
-                " row. Check the network (and the proxy), or try a mirror (--host); the images that are there are"
-                " kept, and the next call continues."
+                " row. Check the network (and the proxy), or try a mirror (--host); the images that are there"
+                " are kept, and the next call continues."
             )
         if wanted:
             time.sleep(min(60, wait * 2 ** max(failures - 1, 0)))
