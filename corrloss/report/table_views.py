@@ -10,6 +10,7 @@ from corrloss.analysis.verdict import NOT_COMPARABLE
 from corrloss.plan.runs import OPTION_NAMES
 from corrloss.report.comparisons import interval
 from corrloss.report.results import MadeTable
+from corrloss.tables.build import columns as metric_columns
 from corrloss.tables.intervals import DETECTORS, MARK
 from corrloss.tables.notes import table_notes
 from corrloss.tables.pooled_rows import POOLED
@@ -72,10 +73,13 @@ def _arranged(table: MadeTable) -> dict[str, str]:
     gains = [name for metric in headlines for name in (f"delta_{metric}", f"interval {metric}")]
     masks = headlines[0].startswith("mask_")  # then before boxes
     metrics = sorted(
-        table.plan.metrics, key=lambda name: (name not in headlines, masks and not name.startswith("mask_"))
+        metric_columns(table.plan),
+        key=lambda name: (name not in headlines, masks and not name.startswith("mask_")),
     )
     judged = "verdict" in table.frame and not table.frame["verdict"].isin(["", NOT_COMPARABLE]).all()
-    second = ["n_seeds", "paper_delta", *metrics, *(["verdict"] if judged else [])]
+    several = ["se_images", "se_seeds", "seeds_for_1_AP"] if table.frame["n_seeds"].max() > 1 else []
+    known = [name for name in several if name in table.frame]
+    second = ["n_seeds", *known, "paper_delta", *metrics, *(["verdict"] if judged else [])]
     arranged = dict.fromkeys([*FILTERS, "weight", *options, *gains], ALWAYS) | dict.fromkeys(second, WIDE)
     arranged |= {name: ON_DEMAND for name in table.frame if name not in arranged}
     hidden = ("ci_low", "ci_high")  # one cell of the interval's column

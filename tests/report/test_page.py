@@ -18,6 +18,7 @@ from corrloss.analysis.stored_run import load_run
 from corrloss.cli import app
 from corrloss.plan.identity import read_identity
 from corrloss.report.page import render
+from corrloss.report.results import MadeTable
 from corrloss.report.table_views import table_view
 from corrloss.tables.notes import table_notes
 from corrloss.tables.records import runs_frame
@@ -112,6 +113,17 @@ def test_the_interval_of_a_mean_over_detectors_is_marked(project):
     texts = [text for column in view.columns if column.heading.startswith("95%") for text, _ in column.cells]
     assert [text.endswith("†") for text in texts] == [False] * (len(texts) - 1) + [True]
     assert view.notes[0] == "† Over images, seeds and detectors."
+
+
+def test_several_seeds_show_both_errors_and_figures_of_many_detections_are_no_extra(project):
+    table = project.tables()[0]
+    frame = table.frame.assign(n_seeds=3, se_images=0.2, se_seeds=0.3, seeds_for_1_AP=6)
+    frame = frame.rename(columns={"AP50": "AP50_1000"})
+    view = table_view(MadeTable(replace(table.plan, max_detections=1000), frame))
+    shown = {column.heading: column.when for column in view.columns}
+    names = ("seeds", "se_images", "se_seeds", "seeds_for_1_AP", "AP50_1000")
+    assert [shown[name] for name in names] == ["wide"] * 5
+    assert not {"se_images", "se_seeds"} & {column.heading for column in table_view(table).columns[:6]}
 
 
 def test_each_run_has_its_record_and_the_same_images_with_and_without_the_loss(seen, project):
