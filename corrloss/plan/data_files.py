@@ -17,6 +17,11 @@ def annotation_file(data: dict, part: str, data_root: Path) -> Path:
     return data_root / data["folder"] / data[part]["ann_file"]
 
 
+def image_folder(data: dict, part: str, data_root: Path) -> Path:
+    """Folder of the training or test images."""
+    return data_root / data["folder"] / data[part]["img"]
+
+
 def raw_annotations(data: dict, part: str, data_root: Path) -> Path | None:
     """Folder in Cityscapes' layout that the annotations are converted from; None where they are not."""
     if "convert" not in data:

@@ -182,8 +182,7 @@ def sentences(scale: str, comparisons: list[Comparison]) -> list[str]:
         f"{len(comparisons)} comparisons of {len(detectors)} detectors, each trained with and without "
         f"Correlation Loss from the same seeds: {'one seed' if seeds == [1] else f'{number} seeds'} each.",
         ONE_PAIR if seeds == [1] else SEVERAL_PAIRS,
-        f"At scale {scale} these counts show that the pipeline works; they are no evidence about the paper, "
-        "whose gains are shown for orientation."
+        f"{NOT_EVIDENCE[scale]} The paper's gains are shown for orientation."
         if scale in NOT_EVIDENCE
         else f"Compared with the published gains: {counts or 'no verdict'}.",
     ]

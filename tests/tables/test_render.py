@@ -106,7 +106,7 @@ def test_the_frame_is_left_as_it_was():
     pd.testing.assert_frame_equal(FRAME, before)
 
 
-@pytest.mark.parametrize("scale", ["mini", "smoke"])
+@pytest.mark.parametrize("scale", ["mini", "small", "smoke"])
 def test_below_the_papers_scale_the_first_thing_said_is_that_it_is_no_evidence(scale):
     lines = to_markdown(FRAME, TOYS, scale).splitlines()
     assert lines[0] == "# Toys"

@@ -198,8 +198,10 @@ def generator_of(name):
 
 
 def sample_of(name):
-    """Function that returns the identity of what chooses the sample of a data set."""
-    return lambda wildcards: sample_identity(MATRIX.datasets[name])
+    """Function that returns the identity of what chooses the sample of a data set, if its images are there."""
+    data = MATRIX.datasets[name]
+    folder = data_files.image_folder(data, "train", DATA_ROOT)
+    return lambda wildcards: sample_identity(data) if folder.is_dir() else ""
 
 
 def made_annotations(wildcards):
