@@ -78,6 +78,32 @@ def test_d_ece_and_its_bins_are_those_of_hotcoco(tmp_path, crowd):
         assert tuple(own[:3]) == pytest.approx(expected, abs=1e-9)
 
 
+def test_both_errors_are_those_of_uq_detr(tmp_path):
+    """Whose bins span the scores of each class; so here each class has scores of 0 and of 1."""
+    uq_detr = pytest.importorskip("uq_detr", reason="pip install uq-detr==0.1.1")
+    dataset = make_dataset(1, images=60, categories=5, crowd=0)
+    entries = make_detections(1, dataset)
+    for category in dataset["categories"]:
+        first, second = [e for e in entries if e["category_id"] == category["id"]][:2]
+        first["score"], second["score"] = 0.0, 1.0
+    truth, found = load(tmp_path, dataset, entries)
+
+    def of_image(columns, image):
+        own = columns.image_id == image
+        boxes = columns.bbox[own]
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        scores = {"scores": columns.score[own]} if columns is found else {}
+        return {"boxes": corners, "labels": columns.category_id[own]} | scores
+
+    detections = [uq_detr.Detections(**of_image(found, image)) for image in truth.image_ids]
+    objects = [uq_detr.GroundTruth(**of_image(truth, image)) for image in truth.image_ids]
+    laece = uq_detr.laece(detections, objects, tp_criterion="greedy", iou_threshold=1e-9)
+    d_ece = uq_detr.dece(detections, objects, tp_criterion="greedy", n_bins=10)
+    ours = calibration_errors(match_for_calibration(truth, found), truth)
+    theirs = {"LaECE": 100 * laece.score, "D_ECE": 100 * d_ece.score}
+    assert ours == pytest.approx(theirs, abs=1e-9)
+
+
 def test_bins_of_laece_are_means_over_classes_of_the_slow_definition(run):
     truth, found = run
     bins = reliability(match_for_calibration(truth, found), truth)["LaECE"]
