@@ -129,7 +129,42 @@ def moved(project):
     project.folder = project.folder.rename(project.folder.with_name("moved here"))
 
 
-@pytest.mark.parametrize("change", [without_metadata, touched, other_clock, copied_without_times, moved])
+def in_the_future(project):
+    for path in sorted(project.folder.rglob("*")):
+        os.utime(path, (4 * 10**9,) * 2, follow_symlinks=False)
+
+
+def behind_a_link(project):
+    results = project.folder / "results"
+    results.symlink_to(results.rename(project.folder.with_name("results elsewhere")))
+
+
+def files_of_other_programs(project):
+    """What editors, network file systems and killed processes leave beside ours."""
+    for folder in (project.folder / NONE, project.folder / "experiments/tables"):
+        for name in (
+            ".nfs0000000000000001",
+            ".pair.yaml.swp",
+            "._pair.yaml",
+            "weights.pth.part",
+            "record.json~",
+        ):
+            (folder / name).write_bytes(b"\0")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_metadata,
+        touched,
+        other_clock,
+        in_the_future,
+        copied_without_times,
+        moved,
+        behind_a_link,
+        files_of_other_programs,
+    ],
+)
 def test_what_decides_no_result_makes_nothing_stale(copy, change):
     change(copy)
     before = snapshot(copy.folder)
@@ -162,6 +197,19 @@ def test_other_training_data_are_trained_on_from_the_start(copy, tmp_path):
     assert weights(copy)[0] != before[0]
     assert json.loads((copy.folder / NONE / "training.json").read_text())["resumes"] == 0
     assert NOTHING in succeeds(copy)
+
+
+def test_a_change_in_a_hard_linked_copy_leaves_the_results_of_the_first(copy, finished, tmp_path):
+    other = at(tmp_path / "linked")
+    subprocess.run(["cp", "-al", copy.folder, other.folder], check=True)
+    path = other.folder / "experiments/tables/pair.yaml"
+    text = path.read_text()
+    path.unlink()
+    path.write_text(text.replace("weight: 0.1", "weight: 0.2"))
+    before = snapshot(copy.folder / RUNS)
+    succeeds(other)
+    assert (other.folder / RUNS / "spearman_w0.2").exists()
+    assert snapshot(copy.folder / RUNS) == before and results(copy) == results(finished)
 
 
 def test_another_generator_makes_the_data_anew(copy, tmp_path, monkeypatch):
