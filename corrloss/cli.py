@@ -341,8 +341,8 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     reference = load_reference(settings.experiments)
     measured = read_runs(settings.runs_csv)
     annotations = annotation_file(settings.dataset(plan.runs[0].dataset), "test", settings.data_root)
-    measured = with_parts(measured, plan, settings.results, annotations, settings.ap)
-    frame = build_table(plan, measured, reference, stored_intervals(settings.results, measured))
+    measured, parts = with_parts(measured, plan, settings.results, annotations, settings.ap)
+    frame = build_table(plan, measured, reference, stored_intervals(settings.results, measured, parts))
     known = measured.set_index("run")["identity"]
     published = settings.experiments.folder / "reference" / "paper.csv"
     identity = table_identity(plan, [known.get(run.name) for run in plan.runs], published)

@@ -4,7 +4,7 @@ The boxes of two models are matched with each other. With the boxes of one and t
 are two more AP between those of the models.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,8 +17,37 @@ from corrloss.coco import Detections, GroundTruth
 #: AP of the baseline's boxes in this model's order; of this model's boxes in the baseline's order; percent of
 #: this model's boxes that have a partner. The first two are AP itself where both models are the same.
 PARTS = ("order_AP", "boxes_AP", "matched")
+HYBRIDS = PARTS[:2]
 #: Errors of TIDE whose change belongs to the parts of a gain.
 ERRORS = ("tide_Loc", "tide_Cls", "tide_Dupe", "tide_Bkg")
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """Two models between a baseline and a model with the loss.
+
+    Attributes:
+        order_AP: The baseline's boxes in the model's order.
+        boxes_AP: The model's boxes in the baseline's order.
+        matched: Percent of the model's boxes that have a partner; NaN where it has no boxes.
+    """
+
+    order_AP: Detections
+    boxes_AP: Detections
+    matched: float
+
+
+def exchange(ground_truth: GroundTruth, baseline: Detections, other: Detections) -> Exchanged:
+    """Exchange the orders of two models.
+
+    Args:
+        ground_truth: Annotations, for images and classes alone.
+        baseline: Boxes of the baseline.
+        other: Boxes of the model with the loss.
+    """
+    reordered, _ = in_order_of(baseline, other, ground_truth)
+    boxes, own = in_order_of(other, baseline, ground_truth)
+    return Exchanged(reordered, boxes, 100 * len(own) / len(other) if len(other) else float("nan"))
 
 
 def gain_parts(
@@ -32,13 +61,11 @@ def gain_parts(
         other: Boxes of the model with the loss.
         backend: Tool that computes AP.
     """
-    reordered, _ = in_order_of(baseline, other, ground_truth)
-    boxes, own = in_order_of(other, baseline, ground_truth)
-    return {
-        "order_AP": average_precision(ground_truth, reordered, backend=backend)["AP"],
-        "boxes_AP": average_precision(ground_truth, boxes, backend=backend)["AP"],
-        "matched": 100 * len(own) / len(other) if len(other) else float("nan"),
+    found = exchange(ground_truth, baseline, other)
+    aps = {
+        name: average_precision(ground_truth, getattr(found, name), backend=backend)["AP"] for name in HYBRIDS
     }
+    return aps | {"matched": found.matched}
 
 
 def in_order_of(

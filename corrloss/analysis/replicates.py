@@ -81,10 +81,26 @@ class Replicates:
 
 def of_control(run: Replicates) -> Replicates:
     """Return the replicates of a run after isotonic regression: AP alone, the other figures are NaN."""
+    isotonic = METRICS.index("isotonic_AP")
+    return with_ap(run, np.append(run.estimate[isotonic], run.values[:, isotonic]))
+
+
+def with_ap(run: Replicates, ap: np.ndarray) -> Replicates:
+    """Return the replicates of a run with another AP, float64 (1 + B,); the other figures are NaN."""
     estimate, values = np.full_like(run.estimate, np.nan), np.full_like(run.values, np.nan)
-    ap, isotonic = METRICS.index("AP"), METRICS.index("isotonic_AP")
-    estimate[ap], values[:, ap] = run.estimate[isotonic], run.values[:, isotonic]
+    estimate[METRICS.index("AP")], values[:, METRICS.index("AP")] = ap[0], ap[1:]
     return replace(run, estimate=estimate, values=values)
+
+
+def resampled_ap(ground_truth: GroundTruth, detections: Detections, workers: int = 1) -> np.ndarray:
+    """Return AP alone on the data and on the resamples that all runs have, float64 (1 + B,), in points."""
+    matches = match(ground_truth, detections, areas=("all",))
+    return weighted_ap(matches, ground_truth, _weights(ground_truth, N_REPLICATES, 0), workers)[:, 0]
+
+
+def _weights(ground_truth: GroundTruth, n_replicates: int, seed: int) -> np.ndarray:
+    n_images = len(ground_truth.image_ids)
+    return np.concatenate([np.ones((1, n_images), dtype=np.int32), resample(n_images, n_replicates, seed)])
 
 
 def resample(n_images: int, n_replicates: int, seed: int) -> np.ndarray:
@@ -147,8 +163,7 @@ def bootstrap_ap(
         positives: Positives before post-processing; without them ρ_img is NaN.
         mended: The detections after isotonic regression; without them isotonic_AP is NaN.
     """
-    n_images = len(ground_truth.image_ids)
-    weights = np.concatenate([np.ones((1, n_images), dtype=np.int32), resample(n_images, n_replicates, seed)])
+    weights = _weights(ground_truth, n_replicates, seed)
     matches, by_image = match(ground_truth, detections), np.full(len(weights), np.nan)
     isotonic = by_image
     if mended is not None:

@@ -41,7 +41,7 @@ EXPLANATION = (
     "Left: the gain in AP; the gain if the baseline keeps its boxes and takes the order of the scores from "
     "the model with the loss, for the boxes that both have; and the gain if the model keeps its boxes and "
     "takes the baseline's order. Right: points of AP50 that TIDE's errors cost less than for the baseline. "
-    "Parts need not add up. None of them has an interval."
+    "Parts need not add up. Their intervals are in the table “explanation”."
 )
 CALIBRATION = (
     "Do scores mean what they say? Reliability diagrams (on the grey diagonal they do), as means over "

@@ -10,7 +10,7 @@ import pandas as pd
 
 from corrloss.analysis.ap import MANY_DETECTIONS, OF_MANY_DETECTIONS
 from corrloss.analysis.differences import holm
-from corrloss.analysis.gain_parts import PARTS
+from corrloss.analysis.gain_parts import HYBRIDS, PARTS
 from corrloss.analysis.metrics import ISOTONIC
 from corrloss.analysis.verdict import Verdict, judge
 from corrloss.plan.runs import Run
@@ -26,10 +26,10 @@ OPTIONAL = (
     "mask_", "rho_", "bound_", "object_", "best_box", "iou_scores_", "LaECE", "D_ECE", "isotonic_", *PARTS,
 )  # fmt: skip
 # Metrics besides the last headline whose difference to the baseline is shown with its interval.
-WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP", "isotonic_AP")
+WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP", "isotonic_AP", *HYBRIDS)
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
 # Other metrics whose difference is shown without an interval.
-WITH_DIFFERENCE = ("order_AP", "boxes_AP", "tide_")
+WITH_DIFFERENCE = ("tide_",)
 REMARKS = ("incomplete", "failed", "mixed")  # last columns, absent where no row has any
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from corrloss.analysis.differences import Interval, paired_difference, seeds_needed
+from corrloss.analysis.gain_parts import HYBRIDS
 from corrloss.analysis.pooled import Pooled, pooled_difference
-from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError, of_control
+from corrloss.analysis.replicates import METRICS, Replicates, ReplicatesError, of_control, with_ap
 from corrloss.plan.runs import Run
 
 Intervals = Callable[[list[Run], str], Interval | Pooled | None]
+# AP of one model's boxes in another's order on the data and on each resample, by run and part of the gain.
+Replicated = Mapping[tuple[str, str], np.ndarray]
 # What a 95% interval is over: with one seed it says nothing about the method.
 ONE_PAIR = "images, this pair only"
 SEVERAL_PAIRS = "images and seeds"
@@ -33,7 +37,9 @@ def uncertainty(gain: Interval | Pooled | None) -> dict[str, float | str | None]
     return known | {"interval_over": SEVERAL_PAIRS if several else over, "seeds_for_1_AP": needed}
 
 
-def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
+def stored_intervals(
+    results: Path, measured: pd.DataFrame, parts: Replicated = MappingProxyType({})
+) -> Intervals:
     """Return a function from the runs of one variant and a metric to the interval of its difference.
 
     The runs are compared with their baselines seed by seed, on the same resamples of the images. The
@@ -43,11 +49,11 @@ def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
     Args:
         results: Folder of all results.
         measured: ``runs.csv``; replicates must have the identity and the AP of its rows.
+        parts: From `corrloss.tables.pairs.with_parts`.
 
     Returns:
         The function; runs of a detector are in sequence. It returns None where a run or its baseline kept no
-        replicates, and raises a
-        ReplicatesError where they are not those of the run's record.
+        replicates, and raises a ReplicatesError where they are not those of the run's record.
     """
     rows = measured.set_index("run")
 
@@ -68,22 +74,29 @@ def stored_intervals(results: Path, measured: pd.DataFrame) -> Intervals:
             )
         return replicates
 
+    def other(run: Run, kind: str, part: str) -> Replicates:
+        return with_ap(load(run, kind), parts[run.name, part]) if part else load(run, kind)
+
     @cache
-    def differences(runs: tuple[Run, ...], kind: str) -> dict[str, Interval] | dict[str, Pooled]:
+    def differences(runs: tuple[Run, ...], kind: str, part: str) -> dict[str, Interval] | dict[str, Pooled]:
         pairs = [(run.baseline, run) for run in runs]
         if not pairs or not all(r.folder(results).replicates(kind).exists() for pair in pairs for r in pair):
             return {}
         if runs[0].is_baseline:
             own = [load(run, kind) for run in runs]
             return paired_difference(own, [of_control(run) for run in own])
-        sides = {
-            detector: tuple([load(run, kind) for run in side] for side in zip(*of_detector, strict=True))
-            for detector, of_detector in groupby(pairs, key=lambda pair: pair[1].detector)
-        }
+        sides = {}
+        for detector, of_detector in groupby(runs, key=lambda run: run.detector):
+            own = list(of_detector)
+            baselines = [load(run.baseline, kind) for run in own]
+            sides[detector] = baselines, [other(run, kind, part) for run in own]
         return pooled_difference(sides) if len(sides) > 1 else paired_difference(*sides[runs[0].detector])
 
     def interval(runs: list[Run], metric: str) -> Interval | Pooled | None:
         kind = "segm" if metric.startswith("mask_") else "bbox"
-        return differences(tuple(runs), kind).get(metric.removeprefix("mask_"))
+        if metric in HYBRIDS:
+            known = all((run.name, metric) in parts for run in runs)
+            return differences(tuple(runs), kind, metric).get("AP") if known else None
+        return differences(tuple(runs), kind, "").get(metric.removeprefix("mask_"))
 
     return interval
