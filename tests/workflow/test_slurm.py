@@ -66,7 +66,6 @@ def make_project(folder):
     project = Project(folder, TABLE)
     scale = folder / "experiments" / "scales" / "smoke.yaml"
     settings = yaml.safe_load(scale.read_text())
-    settings["gpus"] = 1  # asked for, though nothing computes on it
     settings["after"]["train_cfg"]["max_epochs"] = EPOCHS
     scale.write_text(yaml.safe_dump(settings))
     profile = folder / "workflows" / "profiles" / "slurm" / "config.yaml"
@@ -74,6 +73,9 @@ def make_project(folder):
     for name, value in SETTINGS.items():
         text, count = re.subn(rf"(?m)^  {name}: \S+", f"  {name}: {value}", text)
         assert count == 1
+    # A GPU is asked for, though nothing computes on it.
+    text, count = re.subn(r"(?m)^  train:\n    <<: \*on_gpu\n", r"\g<0>    gpu: 1\n", text)
+    assert count == 1
     profile.write_text(text)
     return project
 
