@@ -81,7 +81,7 @@ pins() { locked "$1" | sed -nE 's/^([a-z][^ ;]*==[^ ;]+).*/\1/p'; }
 
 build_mmcv() {
   "$VENV/bin/python" -c 'import mmcv.ops' 2>/dev/null && return
-  step "mmcv with its compiled operators: 11 minutes on 2 cores the first time on a machine, seconds after (pip keeps the wheel)"
+  step "mmcv with its compiled operators: minutes the first time on a machine, seconds after (pip keeps the wheel)"
   local log=$VENV/mmcv-build.log started=$SECONDS flags
   # Python's own flags ask for debug information, which takes half of the compiler's time.
   flags=${CFLAGS:-$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))')}
