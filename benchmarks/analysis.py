@@ -281,11 +281,11 @@ def write_records(root: Path, runs: list[Run]) -> None:
         metrics = dict(zip(names, (100 * rng.random(len(names))).tolist(), strict=True))
         folder.write_record({"run": run.name, "metrics": metrics, **common})
         holding = np.full(n, 200)
-        replicates = Replicates(
-            np.full(n, 30.0), rng.normal(30, 1, (1000, n)), 200, 0, "a", holding, "0" * 12
-        )
-        for kind in KINDS:
-            replicates.save(folder.replicates(kind))
+        for kind, prefix in zip(KINDS, ("", "mask_"), strict=True):
+            estimate = np.array([metrics.get(f"{prefix}{name}", np.nan) for name in METRICS])
+            values = estimate + rng.normal(0, 1, (1000, n))
+            stored = Replicates(estimate, values, 200, 0, "a", holding, "0" * 12)
+            stored.save(folder.replicates(kind))
 
 
 if __name__ == "__main__":
