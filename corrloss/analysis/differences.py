@@ -1,5 +1,6 @@
 """Is a difference real? Intervals from a paired bootstrap over images and the spread between seeds."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -160,11 +161,12 @@ def seeds_needed(found: Interval, gain: float = 1.0, power: float = 0.8, most: i
     >>> seeds_needed(Interval(0.4, -0.2, 1.0, 0.2, 0.2, 0.25, 0.57, 5000, 5))
     6
     """
-    for n in range(2, most + 1):
+
+    def suffice(n: int) -> bool:  # if n seeds do, so do more
         parts = [(found.se_images**2, found.n_images - 1), (found.sd_seeds**2 / n, n - 1)]
-        if half_width(parts, 0.05) + half_width(parts, 2 * (1 - power)) <= gain:
-            return n
-    return None
+        return half_width(parts, 0.05) + half_width(parts, 2 * (1 - power)) <= gain
+
+    return bisect_left(range(most + 1), True, lo=2, key=suffice) if suffice(most) else None
 
 
 def _p_value(delta: float, parts: list[tuple[float, int]]) -> float:
