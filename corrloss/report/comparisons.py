@@ -19,8 +19,8 @@ from corrloss.tables.render import NOT_EVIDENCE
 
 RHO = ("rho_img", "rho_cls")
 ONE_PAIR = (
-    "Every interval is over images and holds for this pair of trained models only: another seed gives "
-    "another pair of models, and to measure the method takes several."
+    "Every interval of one detector is over images and holds for this pair of trained models only: another "
+    "seed gives another pair of models, and to measure the method takes several."
 )
 SEVERAL_PAIRS = (
     "Solid intervals are over images and seeds; dashed ones are of one seed, over images, and hold for that "
@@ -182,7 +182,7 @@ def sentences(scale: str, comparisons: list[Comparison]) -> list[str]:
         f"{len(comparisons)} comparisons of {len(detectors)} detectors, each trained with and without "
         f"Correlation Loss from the same seeds: {'one seed' if seeds == [1] else f'{number} seeds'} each.",
         ONE_PAIR if seeds == [1] else SEVERAL_PAIRS,
-        f"{NOT_EVIDENCE[scale]} The paper's gains are shown for orientation."
+        f"{NOT_EVIDENCE[scale]} The paper's gains are shown for orientation.".replace("`", "")
         if scale in NOT_EVIDENCE
         else f"Compared with the published gains: {counts or 'no verdict'}.",
     ]
