@@ -119,9 +119,10 @@ def cost_table(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> pd.DataF
         gpus: GPUs that train at the same time (cores, where the scale trains on none).
 
     Returns:
-        ``table, runs, finished, gpu_hours, to_go_gpu_hours, to_go_days, disk_gb, unknown``: runs in all and
-        finished, hours of all runs and of those that are left, days of the latter on all GPUs, disk of all
-        runs, and the number of runs of which nothing is known; those count as nothing elsewhere.
+        ``table, runs, seeds, finished, gpu_hours, to_go_gpu_hours, to_go_days, disk_gb, unknown``: runs in
+        all, the most seeds of a row, runs that are finished, hours of all runs and of those that are left,
+        days of the latter on all GPUs, disk of all runs, and the number of runs of which nothing is known;
+        those count as nothing elsewhere.
     """
     rows = {table.name: table.runs for table in _tables_of_runs(matrix)}
     rows["all, each run once"] = tuple(costs)
@@ -194,10 +195,12 @@ def _gflops_per_second(size: int = 1024, at_least: float = 0.2) -> float:
 
 def _row(name: str, costs: list[RunCost], gpus: int) -> dict:
     left = [cost for cost in costs if cost.basis != RECORD]
+    rows = Counter((cost.run.dataset, cost.run.detector, cost.run.variant) for cost in costs)
     hours, to_go = (sum(cost.gpu_hours or 0.0 for cost in group) for group in (costs, left))
     return {
         "table": name,
         "runs": len(costs),
+        "seeds": max(rows.values(), default=0),
         "finished": len(costs) - len(left),
         "gpu_hours": hours,
         "to_go_gpu_hours": to_go,

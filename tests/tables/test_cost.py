@@ -113,7 +113,16 @@ def test_a_run_that_tables_share_counts_once_in_all(seconds, tmp_path):
     one = costs[base.run].gpu_hours
     assert list(frame["runs"]) == [2, 1, 2]
     assert list(frame["gpu_hours"]) == pytest.approx([2 * one, one, 2 * one])
+    assert list(frame["seeds"]) == [1, 1, 1]
     assert frame["to_go_days"]["table0"] == pytest.approx(2 * one / 8 / 24)
+
+
+def test_the_seeds_of_a_row_are_counted(seconds, tmp_path):
+    runs = [planned("toy"), planned("toy", "spearman")]
+    more = [replace(one, run=replace(one.run, seed=seed)) for one in runs[:1] for seed in (1, 2)]
+    matrix = matrix_of("paper", [*runs, *more], runs)
+    frame = cost_table(matrix, run_costs(matrix, seconds, tmp_path), gpus=1)
+    assert list(frame["seeds"]) == [3, 1, 3]
 
 
 def test_runs_that_are_only_timed_cost_nothing(seconds, tmp_path):
