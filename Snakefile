@@ -25,6 +25,7 @@ include: "workflows/rules/evaluate.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/overhead.smk"
 include: "workflows/rules/cost.smk"
+include: "workflows/rules/rehearse.smk"
 include: "workflows/rules/report.smk"
 
 

@@ -256,6 +256,38 @@ def train(
         predict(folder, log)
 
 
+@command
+def rehearse(run: RunName, pairs: Pairs = None, gpu_lease: GpuLease = "", root: Root = HERE) -> None:
+    """Train a run for a few updates, resume, predict one image; write what was measured, or why it failed."""
+    from corrloss.plan.matrix import plan_run
+
+    settings = load(root, pairs)
+    planned = plan_run(settings, run)
+    with on_gpus(planned.config["bench"]["gpus"], gpu_lease):
+        from corrloss.engine.rehearsal import rehearse as rehearse_run
+
+        folder = planned.run.rehearsal_folder(settings.results)
+        rehearse_run(folder, planned.config, settings.rehearsal_updates, log)
+
+
+@command
+def rehearsals(pairs: Pairs = None, root: Root = HERE) -> None:
+    """Write and print the table of all rehearsals of a scale."""
+    from corrloss.files import write_csv
+    from corrloss.plan.matrix import load_matrix
+    from corrloss.tables.cost import rehearsed_hours
+    from corrloss.tables.rehearsal import read_rehearsals, rehearsal_table, to_text
+
+    settings = load(root, pairs)
+    matrix = load_matrix(settings)
+    reports = read_rehearsals(matrix, settings.results, [planned.run for planned in matrix.planned.values()])
+    if not reports:
+        raise CorrLossError(f"{settings.out}: expected rehearsals, found none; run `snakemake rehearse`")
+    frame = rehearsal_table(reports, rehearsed_hours(matrix, reports))
+    write_csv(settings.rehearsal, frame)
+    print(to_text(frame))
+
+
 @functools.partial(command, hidden=True)
 def train_process(folder: Path) -> None:
     """Train the run of a folder, as one of several processes that :mod:`corrloss.engine.processes` starts."""

@@ -81,6 +81,16 @@ class RunFolder:
         return self.path / "record.json"
 
     @property
+    def rehearsal(self) -> Path:
+        """Report of a rehearsal, JSON, written by `corrloss.engine.rehearsal`."""
+        return self.path / "rehearsal.json"
+
+    @property
+    def rehearsal_log(self) -> Path:
+        """What the last training process of a rehearsal wrote to its standard error."""
+        return self.path / "rehearsal.log"
+
+    @property
     def test_dev(self) -> Path:
         """Folder of the submission to COCO's evaluation server."""
         return self.path / "test_dev"

@@ -1,4 +1,4 @@
-"""Hooks of a training: progress, loss curve, divergence."""
+"""Hooks of a training: progress, loss curve, seconds, divergence."""
 
 from __future__ import annotations
 
@@ -90,6 +90,37 @@ class CurveHook(Hook):
     def set_state(self, state: dict) -> None:
         """Restore what `state` returned."""
         self.curve, self._sums, self._count = list(state["curve"]), dict(state["sums"]), state["count"]
+
+
+class StepClock(Hook):
+    """Notes the seconds of each update, and those of them in which it waited for images.
+
+    Attributes:
+        seconds: Of each update with its loading; the device has finished it.
+        loading: Of each update, the wait for its images.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.loading: list[float] = []
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._last = time.monotonic()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        """The images are there."""
+        self.loading.append(time.monotonic() - self._last)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """The update is done, once the device says so."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.monotonic()
+        self.seconds.append(now - self._last)
+        self._last = now
 
 
 class TrainingDiverged(ArithmeticError):

@@ -17,7 +17,7 @@ import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.engine.accumulation import AccumulatedStep
 from corrloss.engine.checkpoints import Checkpoints
 from corrloss.engine.environment import environment, peak_memory_mb
-from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, TrainingDiverged
+from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, StepClock, TrainingDiverged
 from corrloss.engine.resume import ResumeHook
 from corrloss.engine.weights import check_starting_weights
 from corrloss.files import atomic_write
@@ -40,7 +40,8 @@ def train_here(config: Config, checkpoints: Checkpoints, log: Callable[[str], No
     curve = CurveHook()
     resume = ResumeHook(checkpoints, curve)
     hooks = [ProgressHook(config.bench.run, log), curve, DivergenceHook(), resume]
-    runner = build_runner(config, checkpoints, hooks, log)
+    clock = StepClock() if config.bench.get("rehearsal") else None
+    runner = build_runner(config, checkpoints, [*hooks, clock] if clock else hooks, log)
     failed = {}
     try:
         runner.train()
@@ -55,6 +56,7 @@ def train_here(config: Config, checkpoints: Checkpoints, log: Callable[[str], No
         "environment": environment(),
         "curve": curve.curve,
         "resumes": checkpoints.resumes(),
+        **({"steps": {"seconds": clock.seconds, "loading": clock.loading}} if clock else {}),
         **failed,
     }
     return report, last_weights(checkpoints) if failed else _weights(runner)

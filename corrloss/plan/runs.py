@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from corrloss.run import RunFolder
@@ -70,6 +70,15 @@ class Run:
     def baseline(self) -> Run:
         """The run that this one is compared with: same scale, data set, detector and seed."""
         return Run(self.scale, self.dataset, self.detector, BASELINE, 0.0, self.seed)
+
+    @property
+    def rehearsed(self) -> Run:
+        """The run that is rehearsed for this one: all seeds cost the same."""
+        return replace(self, seed=0)
+
+    def rehearsal_folder(self, results: Path) -> RunFolder:
+        """Folder of the run's rehearsal, beside those of the runs."""
+        return RunFolder(results / self.scale / "rehearsal" / self.name)
 
     def folder(self, results: Path) -> RunFolder:
         """The run's folder below the folder of all results."""

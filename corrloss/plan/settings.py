@@ -42,6 +42,7 @@ class Settings:
     precision: str | None
     rescale_lr: bool
     on_cpu: bool
+    rehearsal_updates: int
     gpus: int | None
 
     @classmethod
@@ -123,6 +124,11 @@ class Settings:
     def table(self, name: str) -> Path:
         """A table of the scale, as CSV."""
         return self.out / "tables" / f"{name}.csv"
+
+    @property
+    def rehearsal(self) -> Path:
+        """Table of the rehearsals of the scale, as CSV."""
+        return self.out / "rehearsal.csv"
 
     def made_of(self, table: str) -> Path:
         """Identity of a table, JSON."""

@@ -17,6 +17,7 @@ from corrloss.errors import CorrLossError
 from corrloss.plan.runs import Run
 from corrloss.tables.csv_file import read_csv, refuse
 from corrloss.tables.records import read_finished
+from corrloss.tables.rehearsal import read_rehearsals
 
 if TYPE_CHECKING:  # mmengine's Config takes a second to load
     from corrloss.plan.matrix import Matrix, Planned
@@ -29,8 +30,9 @@ COLUMNS = (
 NUMBERS = COLUMNS[2:7]
 KINDS = ("published", "estimate")
 TIMED_SCALES = ("paper", "small")  # whose recipes the table of seconds is of
-# From the seconds of the table, from other runs of the detector on the data set, or from the run itself.
-TABLE, SIBLINGS, RECORD = "table", "siblings", "record"
+# From the seconds of the table, from a rehearsal on this machine, from other runs of the detector on the data
+# set, or from the run itself.
+TABLE, REHEARSAL, SIBLINGS, RECORD = "table", "rehearsal", "siblings", "record"
 CHECKPOINTS = 2  # the last two are kept beside the final weights
 STATES = {"AdamW": 2, "Adam": 2}  # numbers of the optimiser's state for each weight; momentum alone is 1
 BYTES_PER_DETECTION = 120  # of a list in COCO's format
@@ -49,7 +51,8 @@ class RunCost:
         run: The run.
         gpu_hours: Hours of one GPU (of one processor core where the scale has none); None if unknown.
         gigabytes: Disk that the run's folder takes; None if unknown.
-        basis: Where the hours come from: ``table``, ``siblings`` or ``record``; empty if unknown.
+        basis: Where the hours come from: ``table``, ``rehearsal``, ``siblings`` or ``record``; empty if
+            unknown.
     """
 
     run: Run
@@ -89,8 +92,9 @@ def run_costs(matrix: Matrix, seconds: pd.DataFrame, results: Path) -> dict[Run,
     """What each run of a scale costs.
 
     The cost of a finished run is in its record. A run of a detector with finished runs on the data set costs
-    their average. The others are estimated from the table of seconds. Prediction and evaluation are not
-    counted; they add a percent or two of the training.
+    their average. A run that was rehearsed costs its updates at the measured seconds. The others are
+    estimated from the table of seconds. Prediction and evaluation are not counted; they add a percent or two
+    of the training.
 
     Args:
         matrix: What there is to be run.
@@ -102,7 +106,29 @@ def run_costs(matrix: Matrix, seconds: pd.DataFrame, results: Path) -> dict[Run,
     """
     finished = {run: record["train_seconds"] for run, record in read_finished(matrix, results)}
     runs = dict.fromkeys(run for table in _tables_of_runs(matrix) for run in table.runs)
-    return {run: _run_cost(matrix.planned[run.name], matrix, seconds, finished, results) for run in runs}
+    rehearsed = rehearsed_hours(matrix, read_rehearsals(matrix, results, runs))
+    return {
+        run: _run_cost(matrix.planned[run.name], matrix, seconds, finished, rehearsed, results)
+        for run in runs
+    }
+
+
+def rehearsed_hours(matrix: Matrix, reports: dict[Run, dict]) -> dict[Run, float]:
+    """GPU hours of a whole training (core hours without a GPU) at the seconds of its rehearsal.
+
+    Args:
+        matrix: What there is to be run.
+        reports: From `corrloss.tables.rehearsal.read_rehearsals`.
+    """
+    hours = {}
+    for run, report in reports.items():
+        config = matrix.planned[run.name].config
+        bench = config["bench"]
+        if "failed" not in report:
+            batch = bench["processes"] * config["train_dataloader"]["batch_size"] * bench.get("accumulate", 1)
+            updates = -(-_images(matrix, run, "train") // batch) * config["train_cfg"]["max_epochs"]
+            hours[run] = updates * report["seconds_per_update"] * max(bench["gpus"], 1) / 3600
+    return hours
 
 
 def _tables_of_runs(matrix: Matrix) -> list[Table]:
@@ -138,7 +164,8 @@ def to_text(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> str:
     lines = [
         f"Scale {matrix.scale}, {gpus} GPUs used at a time. Hours of {len(costs)} runs: {count[RECORD]} are "
         "from their own records,",
-        f"{count[SIBLINGS]} from finished runs of the same detector, {count[TABLE]} estimated from",
+        f"{count[SIBLINGS]} from finished runs of the same detector, {count[REHEARSAL]} from rehearsals, "
+        f"{count[TABLE]} estimated from",
         f"experiments/reference/seconds.csv (which says for which GPU), {count['']} unknown. Training alone; "
         "data sets come on top.",
     ]
@@ -211,7 +238,12 @@ def _row(name: str, costs: list[RunCost], gpus: int) -> dict:
 
 
 def _run_cost(
-    planned: Planned, matrix: Matrix, seconds: pd.DataFrame, finished: dict[Run, float], results: Path
+    planned: Planned,
+    matrix: Matrix,
+    seconds: pd.DataFrame,
+    finished: dict[Run, float],
+    rehearsed: dict[Run, float],
+    results: Path,
 ) -> RunCost:
     run, bench = planned.run, planned.config["bench"]
     alike = [
@@ -229,6 +261,8 @@ def _run_cost(
         return RunCost(run, finished[run] * devices / 3600, disk, RECORD)
     if alike:
         return RunCost(run, sum(alike) / len(alike) * devices / 3600, disk, SIBLINGS)
+    if run.rehearsed in rehearsed:
+        return RunCost(run, rehearsed[run.rehearsed], disk, REHEARSAL)
     if row is None:
         return RunCost(run, None, None, "")
     per_image = row["seconds_per_iteration"] / row["images_per_process"]

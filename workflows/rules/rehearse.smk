@@ -1,0 +1,59 @@
+# Before the bill: `snakemake rehearse` trains each run of the main tables for a few updates, on the data and the GPUs
+# that it will have, and prints what works, what does not, and what all of it will cost; `snakemake rehearse_<table>`
+# does so for one table. One seed of a run is rehearsed. A run that fails is a row of the table.
+REHEARSAL = RunFolder(OUT / "rehearsal" / LOGGED)
+
+
+def rehearsals_of(tables):
+    """Reports of the rehearsals of some tables' runs."""
+    runs = dict.fromkeys(run.rehearsed for run in MATRIX.runs_of(tables))
+    return [
+        str(REHEARSAL.rehearsal).format(**run_wildcards(run))
+        for run in runs
+        if run.name in MATRIX.planned
+    ]
+
+
+rule rehearse_run:
+    input:
+        inputs(
+            REHEARSAL.rehearsal, planned_identity("training"), checked_data, run_weights
+        ),
+    output:
+        REHEARSAL.rehearsal,
+    log:
+        f"{OUT}/logs/rehearse/{LOGGED}.log",
+    conda:
+        "../../environment.yml"
+    threads: run_threads
+    resources:
+        gpu=run_gpus,
+        gpu_lease="",
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=command_settings,
+        run=run_name,
+    shell:
+        "logged {log:q} corrloss rehearse {params.run:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"
+
+
+for rehearsal, tables in {
+    "rehearse": MATRIX.main_tables,
+    **{f"rehearse_{name}": [name] for name in MATRIX.result_tables},
+}.items():
+
+    rule:
+        name:
+            rehearsal
+        input:
+            rehearsals_of(tables),
+        log:
+            f"{OUT}/logs/{rehearsal}.log",
+        conda:
+            "../../environment.yml"
+        localrule: True
+        params:
+            settings=command_settings,
+        shell:
+            "logged {log:q} corrloss rehearsals {params.settings}"
