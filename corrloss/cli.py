@@ -276,7 +276,7 @@ def rehearsals(pairs: Pairs = None, root: Root = HERE) -> None:
     from corrloss.files import write_csv
     from corrloss.plan.matrix import load_matrix
     from corrloss.tables.cost import rehearsed_hours
-    from corrloss.tables.rehearsal import read_rehearsals, rehearsal_table, to_text
+    from corrloss.tables.rehearsals import read_rehearsals, rehearsal_table, to_text
 
     settings = load(root, pairs)
     matrix = load_matrix(settings)

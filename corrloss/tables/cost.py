@@ -17,7 +17,7 @@ from corrloss.errors import CorrLossError
 from corrloss.plan.runs import Run
 from corrloss.tables.csv_file import read_csv, refuse
 from corrloss.tables.records import read_finished
-from corrloss.tables.rehearsal import read_rehearsals
+from corrloss.tables.rehearsals import read_rehearsals
 
 if TYPE_CHECKING:  # mmengine's Config takes a second to load
     from corrloss.plan.matrix import Matrix, Planned
@@ -118,7 +118,7 @@ def rehearsed_hours(matrix: Matrix, reports: dict[Run, dict]) -> dict[Run, float
 
     Args:
         matrix: What there is to be run.
-        reports: From `corrloss.tables.rehearsal.read_rehearsals`.
+        reports: From `corrloss.tables.rehearsals.read_rehearsals`.
     """
     hours = {}
     for run, report in reports.items():
