@@ -1,11 +1,20 @@
 """A few updates of a run, a resume, and one image; and runs that cannot be trained."""
 
 import json
+from pathlib import Path
 
 import pytest
+from coco_layout import made_coco
 
 from corrloss.engine.rehearsal import CAUSE, rehearse, shortened
+from corrloss.plan.batch_plan import BatchPlan
 from corrloss.plan.config_files import load
+from corrloss.plan.configs import resolve
+from corrloss.plan.experiments import Experiments
+from corrloss.plan.runs import Run
+from corrloss.run import RunFolder
+
+ROOT = Path(__file__).parents[2]
 
 NUMBERS = ("seconds_per_update", "loading_share", "peak_memory_mb", "predict_seconds")
 
@@ -51,6 +60,25 @@ def test_a_run_that_fails_has_its_cause(smoke_run, tmp_path, change, cause):
     run = smoke_run(tmp_path, change)
     rehearse(run, planned(run), updates=12, log=lambda line: None)
     assert cause in json.loads(run.rehearsal.read_text())["failed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_of_scale_paper_at_full_width_on_the_processor(tmp_path, precision):
+    (tmp_path / "coco").mkdir()
+    made_coco(tmp_path / "coco", train_images=12)
+    plan = BatchPlan(1, 1, rescale_lr=True, on_cpu=True, accumulate=2, precision=precision)
+    config = resolve(
+        Experiments(ROOT), Run("paper", "coco", "atss", "concordance", 0.2, 0), tmp_path, spread=plan
+    )
+    config["model"]["backbone"]["init_cfg"] = None  # without published weights
+    config["bench"] |= {"pretrained": {}, "starting_weights": {}}
+    config["bench"]["identity"] = dict.fromkeys(("training", "prediction", "evaluation"), "0" * 12)
+    run = RunFolder(tmp_path / "rehearsal")
+    rehearse(run, config, updates=2, log=lambda line: None)
+    report = json.loads(run.rehearsal.read_text())
+    assert "failed" not in report, report
+    assert report["seconds_per_update"] > 0 and "loss_corr" in report["losses"]
 
 
 @pytest.mark.parametrize(

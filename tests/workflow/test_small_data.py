@@ -8,13 +8,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
-from PIL import Image
+from coco_layout import made_coco
 from project import Project
 from typer.testing import CliRunner
 
 from corrloss.cli import app
-from corrloss.coco.published import COCO_CATEGORIES
-from corrloss.data.mini_coco import make_mini_coco
 
 pytestmark = pytest.mark.slow
 
@@ -59,26 +57,6 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
-
-
-def made_coco(folder):
-    """mini_coco's images as JPEG under COCO's names, with COCO's categories, of which four are used."""
-    make_mini_coco(folder / "mini", train_images=60, val_images=8, seed=1)
-    (folder / "annotations").mkdir()
-    for part in ("train", "val"):
-        document = json.loads((folder / "mini" / "annotations" / f"instances_{part}.json").read_text())
-        (folder / f"{part}2017").mkdir()
-        for image in document["images"]:
-            name = f"{image['id']:012d}.jpg"
-            source = folder / "mini" / part / image["file_name"]
-            Image.open(source).save(folder / f"{part}2017" / name, quality=95)
-            image |= {
-                "file_name": name,
-                "coco_url": f"http://images.cocodataset.org/{part}2017/{name}",
-            }
-        document["categories"] = [{"id": i, "name": name} for i, name in COCO_CATEGORIES.items()]
-        path = folder / "annotations" / f"instances_{part}2017.json"
-        path.write_text(json.dumps(document))
 
 
 @pytest.fixture(scope="module")
