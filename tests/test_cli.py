@@ -231,7 +231,7 @@ def test_what_is_not_there_is_one_message(invoke, project, command, said):
 def test_the_cost_of_finished_runs_is_that_of_their_records(invoke):
     said = done(invoke("cost"))
     (row,) = (line for line in said.splitlines() if line.startswith("| one "))
-    assert [cell.strip() for cell in row.split("|")[2:5]] == ["2", "2", "0.0"]  # 18 seconds
+    assert [cell.strip() for cell in row.split("|")[2:6]] == ["2", "1", "2", "0.0"]  # 18 seconds
     assert "2 are from their own records" in said
 
 
