@@ -17,7 +17,10 @@ def rehearsals_of(tables):
 rule rehearse_run:
     input:
         inputs(
-            REHEARSAL.rehearsal, planned_identity("training"), checked_data, run_weights
+            REHEARSAL.rehearsal,
+            planned_identity("training"),
+            checked_data,
+            run_weights,
         ),
     output:
         REHEARSAL.rehearsal,
@@ -50,9 +53,9 @@ for rehearsal, tables in {
             rehearsals_of(tables),
         log:
             f"{OUT}/logs/{rehearsal}.log",
+        localrule: True
         conda:
             "../../environment.yml"
-        localrule: True
         params:
             settings=command_settings,
         shell:
