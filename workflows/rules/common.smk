@@ -63,6 +63,7 @@ SECONDS = ROOT / "experiments/reference/seconds.csv"
 LOGGED = "{dataset}/{detector}/{variant}/seed{seed}"
 # A run's files by name. Of masks only the reports know: not every detector has them.
 RUN = RunFolder(OUT / "runs" / LOGGED)
+REHEARSAL = RunFolder(OUT / "rehearsal" / LOGGED)
 TEST_DEV_ZIP = RUN.test_dev / "detections_test-dev2017_corrloss_results.zip"
 
 # `logged FILE COMMAND`: stderr goes to the file, whose end is shown if the command fails.
@@ -178,6 +179,16 @@ def test_dev_data(wildcards):
 def run_files(tables, pattern):
     """One file of every run of some tables."""
     return [str(pattern).format(**run_wildcards(run)) for run in MATRIX.runs_of(tables)]
+
+
+def rehearsals_of(tables):
+    """Reports of the rehearsals of some tables' runs."""
+    runs = dict.fromkeys(run.rehearsed for run in MATRIX.runs_of(tables))
+    return [
+        str(REHEARSAL.rehearsal).format(**run_wildcards(run))
+        for run in runs
+        if run.name in MATRIX.planned
+    ]
 
 
 def run_wildcards(run):

@@ -1,19 +1,6 @@
 # Before the bill: `snakemake rehearse` trains each run of the main tables for a few updates, on the data and the GPUs
 # that it will have, and prints what works, what does not, and what all of it will cost; `snakemake rehearse_<table>`
 # does so for one table. One seed of a run is rehearsed. A run that fails is a row of the table.
-REHEARSAL = RunFolder(OUT / "rehearsal" / LOGGED)
-
-
-def rehearsals_of(tables):
-    """Reports of the rehearsals of some tables' runs."""
-    runs = dict.fromkeys(run.rehearsed for run in MATRIX.runs_of(tables))
-    return [
-        str(REHEARSAL.rehearsal).format(**run_wildcards(run))
-        for run in runs
-        if run.name in MATRIX.planned
-    ]
-
-
 rule rehearse_run:
     input:
         inputs(
