@@ -456,7 +456,11 @@ def report(pairs: Pairs = None, root: Root = HERE) -> None:
 
 
 @command
-def cost(pairs: Pairs = None, root: Root = HERE) -> None:
+def cost(
+    pairs: Pairs = None,
+    by: Annotated[str, typer.Option(help="A row for each table, detector or run.")] = "table",
+    root: Root = HERE,
+) -> None:
     """Print what each table costs: GPU hours, days, disk; from finished runs where there are any."""
     from corrloss.plan.matrix import load_matrix
     from corrloss.tables import cost as costs
@@ -465,7 +469,10 @@ def cost(pairs: Pairs = None, root: Root = HERE) -> None:
     matrix = load_matrix(settings)
     seconds = costs.load_seconds(settings.experiments.folder / "reference" / "seconds.csv")
     gpus = settings.gpus or matrix.most("gpus") or 1
-    print(costs.to_text(matrix, costs.run_costs(matrix, seconds, settings.results), gpus))
+    if by not in costs.BY:
+        raise CorrLossError(f"--by: expected one of {', '.join(costs.BY)}, got {by!r}")
+    measured = costs.run_costs(matrix, seconds, settings.results)
+    print(costs.to_text(matrix, measured, gpus, settings.gpu_hour_price, by))
 
 
 @command

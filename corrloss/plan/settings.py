@@ -44,6 +44,7 @@ class Settings:
     on_cpu: bool
     rehearsal_updates: int
     gpus: int | None
+    gpu_hour_price: float | None
 
     @classmethod
     def load(cls, root: Path = Path(), pairs: Iterable[str] = (), files: Iterable[Path] = ()) -> Settings:
@@ -171,6 +172,8 @@ def _value(text: object, schema: dict) -> object:
         return None
     if "integer" in kinds and re.fullmatch(r"-?[0-9]{1,18}", str(text)):
         return int(text)
+    if "number" in kinds and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", str(text)):
+        return float(text)
     if "boolean" in kinds and str(text).lower() in ("true", "false"):
         return str(text).lower() == "true"
     return text

@@ -33,6 +33,7 @@ TIMED_SCALES = ("paper", "small")  # whose recipes the table of seconds is of
 # From the seconds of the table, from a rehearsal on this machine, from other runs of the detector on the data
 # set, or from the run itself.
 TABLE, REHEARSAL, SIBLINGS, RECORD = "table", "rehearsal", "siblings", "record"
+BY = ("table", "detector", "run")
 CHECKPOINTS = 2  # the last two are kept beside the final weights
 STATES = {"AdamW": 2, "Adam": 2}  # numbers of the optimiser's state for each weight; momentum alone is 1
 BYTES_PER_DETECTION = 120  # of a list in COCO's format
@@ -136,30 +137,66 @@ def _tables_of_runs(matrix: Matrix) -> list[Table]:
     return [table for table in matrix.tables.values() if table.runs and table.kind == "results"]
 
 
-def cost_table(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> pd.DataFrame:
+def cost_table(
+    matrix: Matrix, costs: dict[Run, RunCost], gpus: int, price: float | None = None
+) -> pd.DataFrame:
     """One row a table, and one for all of them, in which a run that tables share counts once.
 
     Args:
         matrix: What there is to be run.
         costs: From `run_costs`.
         gpus: GPUs that train at the same time (cores, where the scale trains on none).
+        price: Of an hour of one GPU, in any currency.
 
     Returns:
         ``table, runs, seeds, finished, gpu_hours, to_go_gpu_hours, to_go_days, disk_gb, unknown``: runs in
         all, the most seeds of a row, runs that are finished, hours of all runs and of those that are left,
-        days of the latter on all GPUs, disk of all runs, and the number of runs of which nothing is known;
-        those count as nothing elsewhere.
+        days of the latter on all GPUs, disk of all runs, and the number of runs of which nothing is known.
+        Those count as nothing in a sum; a sum of them alone is empty. With a price also ``to_go_price``.
     """
     rows = {table.name: table.runs for table in _tables_of_runs(matrix)}
     rows["all, each run once"] = tuple(costs)
-    return pd.DataFrame([_row(name, [costs[run] for run in runs], gpus) for name, runs in rows.items()])
+    frame = pd.DataFrame([_row(name, [costs[run] for run in runs], gpus) for name, runs in rows.items()])
+    return frame if price is None else frame.assign(to_go_price=frame["to_go_gpu_hours"] * price)
 
 
-def to_text(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> str:
-    """The table of costs for a terminal, in Markdown, and what its figures rest on."""
-    frame = cost_table(matrix, costs, gpus)
+def run_cost_table(costs: dict[Run, RunCost]) -> pd.DataFrame:
+    """One row a run, those of one detector together.
+
+    Returns:
+        ``run, gpu_hours, disk_gb, basis`` (see `RunCost`); empty where nothing is known.
+    """
+    ordered = sorted(costs.values(), key=lambda cost: cost.run)
+    rows = [(cost.run.name, cost.gpu_hours, cost.gigabytes, cost.basis) for cost in ordered]
+    return pd.DataFrame(rows, columns=["run", "gpu_hours", "disk_gb", "basis"]).astype({"gpu_hours": float})
+
+
+def detector_cost_table(costs: dict[Run, RunCost]) -> pd.DataFrame:
+    """One row a detector and data set.
+
+    Returns:
+        ``detector, dataset, runs, gpu_hours``, and ``gpu_hours_a_run``, the mean; empty if nothing is known.
+    """
+    frame = pd.DataFrame(
+        [(cost.run.detector, cost.run.dataset, cost.gpu_hours) for cost in costs.values()],
+        columns=["detector", "dataset", "gpu_hours"],
+    ).astype({"gpu_hours": float})
+    hours = frame.groupby(["detector", "dataset"])["gpu_hours"]
+    return pd.DataFrame(
+        {"runs": hours.size(), "gpu_hours": hours.sum(min_count=1), "gpu_hours_a_run": hours.mean()}
+    ).reset_index()
+
+
+def to_text(
+    matrix: Matrix, costs: dict[Run, RunCost], gpus: int, price: float | None = None, by: str = "table"
+) -> str:
+    """The costs for a terminal, in Markdown, and what the figures rest on; ``by`` is one of `BY`."""
+    if by == "table":
+        frame = cost_table(matrix, costs, gpus, price)
+    else:
+        frame = detector_cost_table(costs) if by == "detector" else run_cost_table(costs)
     hours = frame.select_dtypes("float").columns
-    shown = frame.assign(**{name: frame[name].map("{:,.1f}".format) for name in hours})
+    shown = frame.assign(**{name: frame[name].map(_shown) for name in hours})
     count = Counter(cost.basis for cost in costs.values())
     lines = [
         f"Scale {matrix.scale}, {gpus} GPUs used at a time. Hours of {len(costs)} runs: {count[RECORD]} are "
@@ -171,7 +208,7 @@ def to_text(matrix: Matrix, costs: dict[Run, RunCost], gpus: int) -> str:
     ]
     unknown = sorted({f"{run.dataset}/{run.detector}" for run, cost in costs.items() if not cost.basis})
     if unknown:
-        lines.append(f"Unknown, and counted as nothing: {', '.join(unknown)}.")
+        lines.append(f"Unknown, and not counted: {', '.join(unknown)}.")
     return "\n".join([shown.to_markdown(index=False, disable_numparse=True), "", *lines])
 
 
@@ -223,7 +260,7 @@ def _gflops_per_second(size: int = 1024, at_least: float = 0.2) -> float:
 def _row(name: str, costs: list[RunCost], gpus: int) -> dict:
     left = [cost for cost in costs if cost.basis != RECORD]
     rows = Counter((cost.run.dataset, cost.run.detector, cost.run.variant) for cost in costs)
-    hours, to_go = (sum(cost.gpu_hours or 0.0 for cost in group) for group in (costs, left))
+    hours, to_go = (_total([cost.gpu_hours for cost in group]) for group in (costs, left))
     return {
         "table": name,
         "runs": len(costs),
@@ -232,9 +269,19 @@ def _row(name: str, costs: list[RunCost], gpus: int) -> dict:
         "gpu_hours": hours,
         "to_go_gpu_hours": to_go,
         "to_go_days": to_go / gpus / 24,
-        "disk_gb": sum(cost.gigabytes or 0.0 for cost in costs),
+        "disk_gb": _total([cost.gigabytes for cost in costs]),
         "unknown": sum(cost.gpu_hours is None for cost in costs),
     }
+
+
+def _total(values: list[float | None]) -> float:
+    """Sum of what is known; NaN if there are values and none is known."""
+    known = [value for value in values if value is not None]
+    return sum(known, 0.0) if known or not values else float("nan")
+
+
+def _shown(value: float) -> str:
+    return "unknown" if np.isnan(value) else f"{value:,.1f}"
 
 
 def _run_cost(

@@ -11,10 +11,13 @@ from corrloss.plan.matrix import Matrix, Planned
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Table
 from corrloss.tables.cost import (
+    BY,
     COLUMNS,
     SecondsError,
     cost_table,
+    detector_cost_table,
     load_seconds,
+    run_cost_table,
     run_costs,
     to_text,
     without_gpus,
@@ -141,6 +144,34 @@ def test_what_is_finished_is_no_longer_to_go(seconds, tmp_path):
     row = cost_table(matrix, run_costs(matrix, seconds, tmp_path), gpus=4).iloc[0]
     assert (row["finished"], row["gpu_hours"], row["to_go_gpu_hours"]) == (1, 8.0, 4.0)
     assert row["to_go_days"] == pytest.approx(1 / 24)
+
+
+def test_what_is_unknown_is_not_printed_as_nothing(seconds, tmp_path):
+    known, other = planned("toy"), planned("unknown")
+    matrix = matrix_of("paper", [known], [other], [known, other])
+    costs = run_costs(matrix, seconds, tmp_path)
+    frame = cost_table(matrix, costs, gpus=1, price=2.5).set_index("table")
+    assert frame["gpu_hours"].isna().tolist() == [False, True, False, False]
+    assert frame["to_go_price"]["table0"] == pytest.approx(2.5 * costs[known.run].gpu_hours)
+    lines = {
+        line.split("|")[1].strip(): line for line in to_text(matrix, costs, 1).splitlines() if "|" in line
+    }
+    assert "unknown" in lines["table1"] and "unknown" not in lines["table2"]
+    assert " 0.0 " not in lines["table1"]
+
+
+def test_the_cost_of_each_detector_and_run(seconds, tmp_path):
+    runs = [planned("toy"), planned("toy", "spearman"), planned("unknown")]
+    costs = run_costs(matrix_of("paper", runs), seconds, tmp_path)
+    one = costs[runs[0].run].gpu_hours
+    rows = detector_cost_table(costs).set_index("detector")
+    assert rows.loc["toy", ["runs", "gpu_hours", "gpu_hours_a_run"]].tolist() == [2, 2 * one, one]
+    assert rows.loc["unknown", ["gpu_hours", "gpu_hours_a_run"]].isna().all()
+    each = run_cost_table(costs)
+    assert list(each["run"]) == sorted(one.run.name for one in runs)
+    assert each["gpu_hours"].isna().sum() == 1
+    for by in BY:
+        assert "unknown" in to_text(matrix_of("paper", runs), costs, 1, by=by)
 
 
 def test_figures_of_gpus_are_not_taken_for_those_of_a_cpu(seconds, tmp_path):
