@@ -218,7 +218,7 @@ def test_a_broken_input_of_a_table_is_one_message(invoke, project, file, said):
         ("check-data voc", "experiments/datasets/voc.py: no such file"),
         ("show", "results/mini/tables: no table yet"),
         ("show scale=huge", "at scale: expected one of mini, paper, small, smoke, got 'huge'"),
-        ("collect data_rot=/data", "unknown key 'data_rot'; valid keys: accumulate, ap, data_root, gpu_hour_price"),
+        ("collect data_rot=/data", "unknown key 'data_rot'; valid keys: accumulate, ap, data_root, gpu"),
         ("collect mini", "expected key=value, got 'mini'"),
         (f"{EVALUATE} ap=fast", "at ap: expected one of hotcoco, pycocotools, got 'fast'"),
         (EVALUATE, "data/mini_coco/annotations/instances_val.json"),
