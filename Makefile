@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint lock docs bench setup wheels clean
+.PHONY: demo reference readme test test-slow lint lock docs bench setup wheels clean
 
 # PYTHON=...: the interpreter; by default the newest of CPython 3.11 to 3.13 that runs here.
 PYTHON ?=
@@ -32,6 +32,18 @@ demo: $(READY)
 	    flock --nonblock 9 || { echo "make: another make demo runs in this folder; wait until it ends, or stop it" >&2; exit 1; }; fi; \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake $$nolock --config scale=$(SCALE)
 	@$(BIN)/corrloss show scale=$(SCALE)
+	@$(BIN)/corrloss compare results/$(SCALE) || true
+
+# What other machines compare with: copies the results of a scale to results/reference, which is committed.
+reference: $(READY)
+	@mkdir -p results/reference/$(SCALE)/tables
+	@cp results/$(SCALE)/runs.csv results/reference/$(SCALE)/
+	@cp results/$(SCALE)/tables/*.csv results/$(SCALE)/tables/*.md results/reference/$(SCALE)/tables/
+	@(date -u +%F; git rev-parse HEAD; uname -srm; grep -m 1 "model name" /proc/cpuinfo || true; nproc; \
+	  $(BIN)/python -m pip freeze --exclude-editable) > results/reference/$(SCALE)/environment.txt
+
+readme: $(READY)
+	@$(BIN)/corrloss readme
 
 test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m "not slow"

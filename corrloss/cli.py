@@ -486,5 +486,35 @@ def show(pairs: Pairs = None, root: Root = HERE) -> None:
     print(show_tables(settings.experiments, settings.scale, settings.results, width))
 
 
+@command
+def compare(
+    results: Annotated[Path, typer.Argument(help="Folder of a scale's results.")] = Path("results/mini"),
+    reference: Annotated[
+        Path | None, typer.Argument(help="Folder of reference results; default: of that scale.")
+    ] = None,
+) -> None:
+    """Compare finished runs with the committed reference results; exit status 1 if one is outside of them."""
+    from corrloss.tables.comparison import OUTSIDE, compare_files
+
+    reference = reference or Path("results/reference") / results.name
+    if not reference.exists():
+        print(f"{reference}: no reference results to compare with")
+        return
+    frame, text = compare_files(results / "runs.csv", reference / "runs.csv")
+    print(text)
+    if (frame["result"] == OUTSIDE).any():
+        raise typer.Exit(1)
+
+
+@functools.partial(command, hidden=True)
+def readme(reference: Path = Path("results/reference/mini"), root: Root = HERE) -> None:
+    """Write the README's table anew from the reference results."""
+    from corrloss.files import write_text
+    from corrloss.tables.excerpt import excerpt, with_excerpt
+
+    path = root / "README.md"
+    write_text(path, with_excerpt(path.read_text(encoding="utf-8"), excerpt(root / reference)))
+
+
 if __name__ == "__main__":
     app()

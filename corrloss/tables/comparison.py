@@ -1,0 +1,99 @@
+"""Finished runs against reference results: the same figures, within what seeds differ by, or outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from corrloss.tables.records import IDENTITY, NOTES, TAIL, TEXT, read_runs
+
+IDENTICAL, WITHIN, OUTSIDE, ALONE = "identical", "within", "outside", "only here"
+JUDGED = ("AP", "mask_AP", "rho_img", "rho_cls")
+#: Standard deviation of a figure over seeds, in points, where the reference has one seed of each run; declared,
+#: not measured.
+SPREAD = 1.0
+MIN_RUNS = 3  # with several seeds, for the reference's own spread
+CONFIDENCE = 0.99
+
+
+def compare(runs: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """Compare each run with the run of the same name in the reference.
+
+    A figure is within what seeds differ by up to z·√2·s: s is its standard deviation over seeds, pooled over
+    the runs of the reference that have several seeds, or `SPREAD` where fewer than `MIN_RUNS` have; z is the
+    two-sided normal quantile at `CONFIDENCE`. Another machine or version of a library changes the last bits
+    of a training, and a short training ends then as with another seed.
+
+    Args:
+        runs: From `corrloss.tables.records.read_runs`.
+        reference: The same of the reference.
+
+    Returns:
+        One row a run: ``run, result`` (`IDENTICAL` in every figure, `WITHIN`, `OUTSIDE`, or `ALONE` if the
+        reference has no such run), ``metric`` of `JUDGED` with the largest difference in units of its limit,
+        ``difference`` and ``limit`` in points, ``environment``, what differs of it.
+    """
+    known = reference.set_index("run")
+    limits = {name: _limit(reference, name) for name in JUDGED if name in reference}
+    figures = [
+        name for name in runs if name in known and name not in TEXT and name not in (*IDENTITY, *TAIL, *NOTES)
+    ]
+    return pd.DataFrame([_row(run, known, limits, figures) for _, run in runs.iterrows()])
+
+
+def _row(run: pd.Series, known: pd.DataFrame, limits: dict[str, float], figures: list[str]) -> dict:
+    row = {"run": run["run"], "result": ALONE, "metric": "", "difference": np.nan, "limit": np.nan}
+    if run["run"] not in known.index:
+        return row | {"environment": ""}
+    other = known.loc[run["run"]]
+    row["environment"] = _differing(run.get("environment"), other.get("environment"))
+    if run[figures].astype(float).equals(other[figures].astype(float)):
+        return row | {"result": IDENTICAL}
+    differences = {name: run[name] - other[name] for name in limits if name in figures}
+    differences = {name: value for name, value in differences.items() if not np.isnan(value)}
+    name = max(differences, key=lambda name: abs(differences[name]) / limits[name])
+    result = WITHIN if abs(differences[name]) <= limits[name] else OUTSIDE
+    return row | {"result": result, "metric": name, "difference": differences[name], "limit": limits[name]}
+
+
+def _limit(reference: pd.DataFrame, name: str) -> float:
+    groups = reference.groupby(
+        [column for column in IDENTITY if column not in ("run", "seed")], dropna=False
+    )[name]
+    variances = groups.var(ddof=1)[groups.count() > 1].dropna()
+    spread = float(np.sqrt(variances.mean())) if len(variances) >= MIN_RUNS else 0.0
+    return float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(2) * (spread or SPREAD))
+
+
+def _differing(one: object, other: object) -> str:
+    parts = [set(text.split("; ")) if isinstance(text, str) else set() for text in (one, other)]
+    here, there = (", ".join(sorted(part)) for part in (parts[0] - parts[1], parts[1] - parts[0]))
+    return f"here {here or 'nothing'}; reference {there or 'nothing'}" if here or there else ""
+
+
+def to_text(frame: pd.DataFrame, folder: Path) -> str:
+    """Counts, and a line for each run that is not identical."""
+    counts = frame["result"].value_counts()
+    said = ", ".join(
+        f"{counts[name]} {name}" for name in (IDENTICAL, WITHIN, OUTSIDE, ALONE) if name in counts
+    )
+    lines = [f"{len(frame)} runs against {folder}: {said}."]
+    for row in frame.itertuples():
+        if row.result in (WITHIN, OUTSIDE):
+            size = f"{row.metric} {row.difference:+.1f} points (seeds: up to {row.limit:.1f})"
+            lines.append(f"  {row.result}: {row.run}: {size}")
+    lines += [f"  environment: {text}" for text in sorted(set(frame["environment"]) - {""})]
+    return "\n".join(lines)
+
+
+def compare_files(runs_csv: Path, reference_csv: Path) -> tuple[pd.DataFrame, str]:
+    """Compare two ``runs.csv``; returns the frame of `compare`, and a text.
+
+    Raises:
+        RecordError: One of them is missing or damaged.
+    """
+    frame = compare(read_runs(runs_csv), read_runs(reference_csv))
+    return frame, to_text(frame, reference_csv.parent)

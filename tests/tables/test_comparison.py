@@ -1,0 +1,67 @@
+"""Runs against a reference: identical, within what seeds differ by, outside."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+from typer.testing import CliRunner
+
+from corrloss.cli import app
+from corrloss.tables.comparison import ALONE, IDENTICAL, OUTSIDE, SPREAD, WITHIN, compare
+
+LIMIT = norm.ppf(0.995) * np.sqrt(2)
+
+
+def frame(ap, seeds=(0,), environment="torch=2.13.0", **more):
+    rows = [
+        {
+            "run": f"mini_coco/{detector}/none/seed{seed}", "scale": "mini", "dataset": "mini_coco",
+            "detector": detector, "coefficient": "none", "weight": 0.0, "seed": seed, "AP": value,
+            "AP50": 50.0, "rho_img": 40.0, "train_seconds": 30.0, "identity": "0123456789ab",
+            "status": "ok", "environment": environment, **more,
+        }
+        for detector in ("atss", "paa", "gfl")
+        for seed, value in zip(seeds, np.atleast_1d(ap), strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("ap", "more", "result"),
+    [
+        (30.0, {}, IDENTICAL),
+        (30.0, {"train_seconds": 99.0, "identity": "another"}, IDENTICAL),
+        (30.0, {"AP50": 50.1}, WITHIN),
+        (30.0 + 0.99 * LIMIT * SPREAD, {}, WITHIN),
+        (30.0 - 1.01 * LIMIT * SPREAD, {}, OUTSIDE),
+        (30.0, {"rho_img": 50.0}, OUTSIDE),
+    ],
+)
+def test_the_result_of_one_seed(ap, more, result):
+    assert set(compare(frame(ap, **more), frame(30.0))["result"]) == {result}
+
+
+def test_the_spread_of_several_seeds_is_that_of_the_reference():
+    values = [29.7, 30.0, 30.3]  # standard deviation 0.3
+    reference = frame(values, seeds=(0, 1, 2))
+    shifted = compare(frame([29.7, 30.0, 30.3 + 1.01 * LIMIT * 0.3], seeds=(0, 1, 2)), reference)
+    assert list(shifted["result"]) == [IDENTICAL, IDENTICAL, OUTSIDE] * 3
+    assert shifted["limit"].max() == pytest.approx(LIMIT * 0.3)
+
+
+def test_a_run_that_the_reference_lacks_and_another_environment_are_named():
+    runs = pd.concat([frame(30.5, environment="torch=2.14.0"), frame(1.0, seeds=(7,))])
+    compared = compare(runs, frame(30.0)).set_index("run")
+    assert compared.loc["mini_coco/paa/none/seed7", "result"] == ALONE
+    assert "here torch=2.14.0; reference torch=2.13.0" in compared["environment"].iloc[0]
+
+
+@pytest.mark.parametrize(("ap", "status"), [(30.0, 0), (31.0, 0), (40.0, 1)])
+def test_the_command_says_so(tmp_path, ap, status):
+    for name, value in (("mini", ap), ("reference", 30.0)):
+        (tmp_path / name).mkdir()
+        frame(value).to_csv(tmp_path / name / "runs.csv", index=False)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "mini"), str(tmp_path / "reference")])
+    assert done.exit_code == status and "3 runs against" in done.output, done.output
+    nothing = CliRunner().invoke(app, ["compare", str(tmp_path / "mini"), str(tmp_path / "nowhere")])
+    assert nothing.exit_code == 0 and "no reference results" in nothing.output
