@@ -12,7 +12,7 @@ from corrloss.tables.records import IDENTITY, NOTES, TAIL, TEXT, read_runs
 
 IDENTICAL, WITHIN, OUTSIDE, ALONE = "identical", "within", "outside", "only here"
 JUDGED = ("AP", "mask_AP", "rho_img", "rho_cls")
-#: Standard deviation of a figure over seeds, in points, where the reference has one seed; declared, not measured.
+#: Standard deviation over seeds, in points, where the reference has one seed; declared, not measured.
 SPREAD = 1.0
 MIN_RUNS = 3  # with several seeds, for the reference's own spread
 CONFIDENCE = 0.99
