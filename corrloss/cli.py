@@ -114,7 +114,7 @@ def make_data(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> N
 
 @command
 def download(
-    dataset: Annotated[str, typer.Argument(help="coco, coco_small, coco_test_dev or cityscapes.")],
+    dataset: Annotated[str, typer.Argument(help="coco, coco_small, coco_val, coco_test_dev or cityscapes.")],
     pairs: Pairs = None,
     host: Annotated[str | None, typer.Option(help="A mirror of COCO's host.")] = None,
     root: Root = HERE,
@@ -252,7 +252,12 @@ def train(
         from corrloss.engine.predict import predict
         from corrloss.engine.train import train as train_run
 
-        train_run(folder, log)
+        if "published" in planned.config["bench"]:
+            from corrloss.engine.published import use_published
+
+            use_published(folder, log)
+        else:
+            train_run(folder, log)
         predict(folder, log)
 
 
@@ -360,7 +365,7 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     from corrloss.files import write_csv, write_text
     from corrloss.plan.data_files import annotation_file
     from corrloss.plan.identity import table_identity, write_identity
-    from corrloss.plan.table_files import load_table
+    from corrloss.plan.table_files import load_table, published_ap
     from corrloss.tables.build import build_table
     from corrloss.tables.intervals import stored_intervals
     from corrloss.tables.pairs import with_parts
@@ -374,7 +379,8 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     measured = read_runs(settings.runs_csv)
     annotations = annotation_file(settings.dataset(plan.runs[0].dataset), "test", settings.data_root)
     measured, parts = with_parts(measured, plan, settings.results, annotations, settings.ap)
-    frame = build_table(plan, measured, reference, stored_intervals(settings.results, measured, parts))
+    intervals = stored_intervals(settings.results, measured, parts)
+    frame = build_table(plan, measured, reference, intervals, published_ap(settings.experiments, plan))
     known = measured.set_index("run")["identity"]
     published = settings.experiments.folder / "reference" / "paper.csv"
     identity = table_identity(plan, [known.get(run.name) for run in plan.runs], published)

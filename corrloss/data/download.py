@@ -76,6 +76,7 @@ COCO_2017 = {
 PARTS = {
     "coco": ("train2017", "val2017", "annotations"),
     "coco_small": ("val2017", "annotations"),
+    "coco_val": ("val2017", "annotations"),
     "coco_test_dev": ("test2017", "image_info_test"),
 }
 """What of COCO 2017 the data sets of `experiments/datasets` need; single images apart."""

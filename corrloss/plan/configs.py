@@ -13,10 +13,11 @@ from mmengine.config import Config, ConfigDict
 from corrloss.plan.batch_plan import RECIPE, BatchPlan
 from corrloss.plan.code import code_of
 from corrloss.plan.config_nodes import nodes
-from corrloss.plan.detectors import read_settings
+from corrloss.plan.detectors import load_settings, read_settings
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.pretrained import starting_weights, use_local_weights
-from corrloss.plan.runs import LOSS_OPTIONS, Run
+from corrloss.plan.pretrained import FOLDER, starting_weights, use_local_weights
+from corrloss.plan.published import model_of
+from corrloss.plan.runs import LOSS_OPTIONS, PUBLISHED, Run
 from corrloss.plan.schema import ExperimentError, check
 
 # What of an mmdet config decides a run. The rest (visualisers, log intervals, test-time augmentation …)
@@ -32,6 +33,8 @@ DECISIVE = (
 )
 # Keys that mmdet does not have; a scale, or a detector's section for it, may set them like mmdet's.
 OWN_KEYS = ("channels_last", "epochs")
+# What only a training needs.
+OF_TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
 LOADERS = {"train_dataloader": "train", "test_dataloader": "test"}
 # Paths and worker counts: different on every machine, the same result.
 LOCAL = {"data_root", "num_workers", "persistent_workers", "backend_args", "pretrained"}
@@ -59,6 +62,8 @@ def resolve(
     Raises:
         ExperimentError: A file is missing or broken, or the spread does not fit; the message names it.
     """
+    if run.coefficient == PUBLISHED:
+        return _published(experiments, run, data_root, cache, on_cpu=spread.on_cpu)
     config = copy.deepcopy(_without_loss(experiments, run.scale, run.dataset, run.detector, data_root, cache))
     correlation = read_settings(experiments, "detector", run.detector, cache)["correlation"]
     _halve_batch(config, run)
@@ -104,6 +109,50 @@ def _without_loss(
     bench["pretrained"] = use_local_weights(plain["model"], data_root)
     bench["starting_weights"] = starting_weights(plain["model"], bench["pretrained"])
     return {**plain, "bench": bench | {key: sizes[key] for key in ("processes", "threads", "gpus")}}
+
+
+def _published(
+    experiments: Experiments, run: Run, data_root: Path, cache: Path | None, *, on_cpu: bool
+) -> dict:
+    """The config of a published detector: mmdet's own, on the test images of the run's data set."""
+    sizes, scale_file = experiments.read("scale", run.scale), f"{experiments.folder}/scales/{run.scale}.yaml"
+    if run.detector not in (known := sizes.get("published", {})):
+        raise ExperimentError(
+            f"{run.name}: {scale_file}: at published: expected a model for detector {run.detector}, found "
+            f"those of {', '.join(known) or 'none'}"
+        )
+    model = model_of(known[run.detector], experiments.root)
+    settings = load_settings(model.config, cache)
+    config = Config(copy.deepcopy({key: settings[key] for key in DECISIVE if key in settings}))
+    dataset = _inner_dataset(config.test_dataloader.dataset, False, f"{model.config}: at test_dataloader")
+    data = read_settings(experiments, "dataset", run.dataset, cache)
+    dataset.update(_place_of_images(data, "test", data_root))
+    config.test_dataloader.dataset = dataset
+    _merge(config, sizes["overrides"], f"{scale_file}: at overrides")
+    plain = {key: value for key, value in config.to_dict().items() if key not in OF_TRAINING}
+    for node in nodes(plain["model"]):
+        if (node.get("init_cfg") or {}) and "Pretrained" in str(node["init_cfg"]):
+            node["init_cfg"] = None  # the published weights replace them
+    masks = bool(read_settings(experiments, "detector", run.detector, cache).get("masks", False))
+    bench = {
+        "masks": masks,
+        "channels_last": False,
+        "pretrained": {model.file: model.url} if model.url else {},
+        "starting_weights": {},
+        "published": {
+            "type": "Pretrained",
+            "checkpoint": f"{data_root / FOLDER / model.file}" if model.url else model.weights,
+            "model": model.name,
+            "ap": model.ap,
+        },
+        "processes": 1,
+        "threads": sizes["threads"],
+        "gpus": 0 if on_cpu else sizes["gpus"],
+        "code": code_of(plain["model"]),
+        "run": run.name,
+    }
+    bench["starting_weights"] = starting_weights(bench["published"], bench["pretrained"])
+    return {**plain, "randomness": {"seed": run.seed}, "bench": bench}
 
 
 def config_hash(config: dict) -> str:

@@ -109,11 +109,11 @@ def run_identity(config: dict, data: Mapping[str, str], ap: str) -> dict[str, st
 
     Returns:
         ``training``: of the config without the test data, the code of heads and loss (a part of the config),
-        starting weights, and the training images. ``prediction``: of the test data and the code of the
+        starting weights, and any training images. ``prediction``: of the test data and the code of the
         prediction. ``evaluation``: of the code of the analysis, and the tool.
     """
     recipe = {key: value for key, value in config.items() if key != "test_dataloader"}
-    training = digest(config_hash(recipe), data["train"])
+    training = digest(config_hash(recipe), data.get("train"))
     test = config_hash({"test_dataloader": config["test_dataloader"]})
     prediction = digest(training, test, data["test"], code_of_stage("prediction"))
     evaluation = evaluation_identity(prediction, ap)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from corrloss.plan.configs import resolve
-from corrloss.plan.data_files import annotation_file, is_made, is_sample, raw_annotations
+from corrloss.plan.data_files import PARTS, annotation_file, is_made, is_sample, raw_annotations
 from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.identity import (
@@ -181,7 +181,7 @@ class Matrix:
     def missing(self, data_root: Path, *, has_gpus: bool) -> Iterator[str]:
         """What a machine lacks for the scale: data sets that cannot be made here, GPUs."""
         for data in self.datasets.values():
-            for part in ("train", "test"):
+            for part in (part for part in PARTS if part in data):
                 path = annotation_file(data, part, data_root)
                 if is_made(data) or is_sample(data) or path.exists():  # rules make or fetch them
                     continue

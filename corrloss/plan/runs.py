@@ -8,6 +8,8 @@ from pathlib import Path
 from corrloss.run import RunFolder
 
 BASELINE = "none"
+# Weights that others trained and published: nothing is trained here.
+PUBLISHED = "published"
 # Arguments of CorrelationLoss.
 LOSS_OPTIONS = ("strength", "scope", "reduction", "gradient_to", "processes")
 # Changes of a detector's recipe, also in runs without the loss: `batch: half`, `normaliser: released` (ATSS).
@@ -23,7 +25,8 @@ class Run:
         scale: Name of a file in ``experiments/scales``.
         dataset: Name of a file in ``experiments/datasets``.
         detector: Name of a file in ``experiments/detectors``.
-        coefficient: ``none`` for a run without the loss, else a coefficient of ``CorrelationLoss``.
+        coefficient: ``none`` for a run without the loss, ``published`` for published weights, else a
+            coefficient of ``CorrelationLoss``.
         weight: λ of the loss; 0 without the loss.
         seed: Seed of initialisation, order and augmentation.
         options: `LOSS_OPTIONS` and `RECIPE_OPTIONS` as sorted ``(name, value)`` pairs.
@@ -59,7 +62,7 @@ class Run:
     @property
     def has_loss(self) -> bool:
         """Whether the detector is trained with Correlation Loss."""
-        return self.coefficient != BASELINE
+        return self.coefficient not in (BASELINE, PUBLISHED)
 
     @property
     def is_baseline(self) -> bool:
@@ -69,7 +72,8 @@ class Run:
     @property
     def baseline(self) -> Run:
         """The run that this one is compared with: same scale, data set, detector and seed."""
-        return Run(self.scale, self.dataset, self.detector, BASELINE, 0.0, self.seed)
+        coefficient = BASELINE if self.has_loss else self.coefficient
+        return Run(self.scale, self.dataset, self.detector, coefficient, 0.0, self.seed)
 
     @property
     def rehearsed(self) -> Run:

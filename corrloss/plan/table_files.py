@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run
+from corrloss.plan.published import model_of
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, PUBLISHED, Run
 from corrloss.plan.schema import ExperimentError
 
 HEADLINES = ("AP", "mask_AP")
@@ -63,8 +64,11 @@ def load_table(experiments: Experiments, name: str, scale: str, needed: str = ""
             compared with.
     """
     content = experiments.read("table", name)
-    datasets = experiments.read("scale", scale)["datasets"]
-    if content["data"] not in datasets:
+    sizes = experiments.read("scale", scale)
+    datasets = sizes["datasets"]
+    if content["data"] not in datasets and "published" in sizes:
+        content = content | {"rows": []}  # published weights are of COCO
+    elif content["data"] not in datasets:
         known = ", ".join(sorted(datasets))
         raise ExperimentError(
             f"{experiments.folder}/tables/{name}.yaml: at data: expected one of {known}, which scale "
@@ -81,6 +85,8 @@ def load_table(experiments: Experiments, name: str, scale: str, needed: str = ""
     for row in content["rows"]:
         seeds = content.get("seeds", {}) | row.get("seeds", {})
         for variant in row["variants"]:
+            if (variant["coefficient"] == PUBLISHED) != ("published" in sizes):
+                continue  # trained and published weights are never of one scale
             if scale in variant.get("scales", row.get("scales", content.get("scales", [scale]))):
                 for seed in seeds.get(scale, [0]):
                     run = make_run(scale, datasets[content["data"]], row["detector"], variant, seed)
@@ -111,6 +117,15 @@ def load_table(experiments: Experiments, name: str, scale: str, needed: str = ""
         max_detections=content.get("max_detections", 100),
         control=content.get("control", False),
     )
+
+
+def published_ap(experiments: Experiments, table: Table) -> dict[str, dict[str, float]]:
+    """AP that is published with the weights of a table's published detectors, by detector and headline."""
+    detectors = {run.detector: run.scale for run in table.runs if run.coefficient == PUBLISHED}
+    return {
+        name: model_of(experiments.read("scale", scale)["published"][name], experiments.root).ap
+        for name, scale in detectors.items()
+    }
 
 
 def make_run(scale: str, dataset: str, detector: str, variant: dict, seed: int) -> Run:

@@ -11,7 +11,7 @@ import pandas as pd
 from corrloss.coco import GroundTruth, load_ground_truth
 from corrloss.errors import CorrLossError
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run, readable
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, PUBLISHED, Run, readable
 from corrloss.plan.table_files import Table, load_table
 from corrloss.run import RunFolder
 from corrloss.tables.records import FAILED, read_record, read_runs
@@ -84,7 +84,7 @@ def loss_label(coefficient: str, weight: float, options: dict) -> str:
         >>> loss_label("spearman", 0.2, {"strength": 0.01}), loss_label("none", 0.0, {})
         ('spearman 0.2, strength 0.01', 'none')
     """
-    loss = coefficient if coefficient == BASELINE else f"{coefficient} {readable(weight)}"
+    loss = coefficient if coefficient in (BASELINE, PUBLISHED) else f"{coefficient} {readable(weight)}"
     given = [f"{name} {readable(value)}" for name, value in options.items() if not pd.isna(value)]
     return ", ".join([loss, *given])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 
@@ -30,6 +30,7 @@ WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP", "isotonic_AP", *HYBRIDS)
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
 # Other metrics whose difference is shown without an interval.
 WITH_DIFFERENCE = ("tide_",)
+ZOO_TOLERANCE = 0.1  # points: the digit to which AP is published
 REMARKS = ("incomplete", "failed", "mixed")  # last columns, absent where no row has any
 
 
@@ -38,7 +39,11 @@ def no_interval(runs: list[Run], metric: str) -> None:
 
 
 def build_table(
-    table: Table, runs: pd.DataFrame, reference: pd.DataFrame, interval: Intervals = no_interval
+    table: Table,
+    runs: pd.DataFrame,
+    reference: pd.DataFrame,
+    interval: Intervals = no_interval,
+    zoo: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pd.DataFrame:
     """One row a variant, in the order of the table's file, then one a coefficient, its mean over detectors.
 
@@ -51,6 +56,7 @@ def build_table(
         runs: ``runs.csv``; runs that it lacks leave their cells empty and are named in ``incomplete``.
         reference: From `corrloss.tables.reference.load_reference`.
         interval: From `corrloss.tables.intervals.stored_intervals`.
+        zoo: AP that is published with the weights of published detectors, by detector and headline.
 
     Returns:
         ``detector, coefficient, weight``, options of the loss, the table's metrics (points, mean over
@@ -66,6 +72,8 @@ def build_table(
         which the published figure would agree. Then, where any row has an entry: ``incomplete`` (runs that
         are missing), ``failed`` (runs whose training failed: they are in no mean, and a row with any has no
         verdict) and ``mixed`` (what differs between the environment of a row's runs and their baselines).
+        With ``zoo``, before these: ``zoo_AP`` and ``zoo_agrees``, ``yes`` where the AP equals it within
+        `ZOO_TOLERANCE`, else ``no``; empty where one of the two is unknown.
 
     Raises:
         ExperimentError: The table has no runs at this scale, or asks for a metric that is in no record.
@@ -82,10 +90,22 @@ def build_table(
     ended = set(measured.index) - failed
     pairs = [(row, _compared(seeds, ended)) for row, seeds in zip(rows, variants, strict=True)]
     means = list(pooled_rows(pairs, table.headlines[-1], interval))
+    if zoo:
+        rows = [_with_zoo(row, zoo.get(row["detector"], {}), table.headlines[-1]) for row in rows]
     if table.control:
         rows = _with_controls(table, zip(rows, variants, strict=True), measured, ended, interval)
     frame = pd.DataFrame(rows + means).astype(dict.fromkeys(table.metrics, float))  # also where all unknown
     return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
+
+
+def _with_zoo(row: dict, published: Mapping[str, float], headline: str) -> dict:
+    known, measured = published.get(headline), row[headline]
+    agrees = ""
+    if known is not None and measured is not None and not pd.isna(measured):
+        agrees = "yes" if abs(measured - known) <= ZOO_TOLERANCE + 1e-9 else "no"
+    remarks = {name: row[name] for name in REMARKS}
+    rest = {name: value for name, value in row.items() if name not in REMARKS}
+    return {**rest, "zoo_AP": known, "zoo_agrees": agrees, **remarks}
 
 
 def columns(table: Table) -> tuple[str, ...]:
@@ -176,7 +196,9 @@ def _with_controls(
             own = {name: _mean_of(measured, after, present) for name, after in names.items()}
             shown = [name for name in row if name.startswith("delta_") and own[name[6:]] is not None]
             gains = {name: own[name[6:]] - row[name[6:]] for name in shown}
-            published = {name: None for name in row if name.startswith("paper_")} | {"paper_source": ""}
+            published = {name: None for name in row if name.startswith(("paper_", "zoo_"))} | {
+                "paper_source": ""
+            }
             known = uncertainty(interval(present, table.headlines[-1]))
             found.append(row | own | gains | known | published | {"coefficient": CONTROL})
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from corrloss.analysis.pooled import MIN_DETECTORS
-from corrloss.plan.runs import BASELINE, Run
+from corrloss.plan.runs import BASELINE, PUBLISHED, Run
 from corrloss.tables.intervals import Intervals, uncertainty
 
 POOLED = "mean of "  # first words of the detector's cell; the name of a detector has no space
@@ -21,7 +21,7 @@ def is_comparison(frame: pd.DataFrame) -> pd.Series:
         frame: From `corrloss.tables.build.build_table` or `corrloss.tables.show.read_table`.
     """
     pooled = frame["detector"].astype(str).str.startswith(POOLED)
-    return ~pooled & ~frame["coefficient"].isin([BASELINE, CONTROL])
+    return ~pooled & ~frame["coefficient"].isin([BASELINE, PUBLISHED, CONTROL])
 
 
 def pooled_rows(rows: list[tuple[dict, list[Run]]], headline: str, interval: Intervals) -> Iterator[dict]:

@@ -15,6 +15,7 @@ NOT_EVIDENCE = {
     "pipeline works; they are no evidence about the paper.",
     "small": "Scale `small`: trained on 10,000 images of COCO at half the image size. These figures compare "
     "training with and without the loss there; published ones are of the full set and size.",
+    "zoo": "Scale `zoo`: weights that mmdet publishes, on val2017; nothing was trained.",
     "smoke": "Scale `smoke`: a few iterations, for tests. These figures mean nothing.",
 }
 
@@ -25,7 +26,14 @@ DIGITS = {
 }  # fmt: skip
 P_VALUES = ("p_value", "p_holm")
 COUNTS = ("_left_out", "_positives", "_failures")  # in the name of a metric that is a count
-COMPARED = ("delta", "paper_", "ci_", "difference", "tolerance")  # prefixes of numbers that are not metrics
+COMPARED = (
+    "delta",
+    "paper_",
+    "zoo_",
+    "ci_",
+    "difference",
+    "tolerance",
+)  # prefixes of numbers that are not metrics
 FAILED = "failed"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", "[": "&#91;", "\\": "&#92;", "|": "\\|"})
 ONE_SEED = (
@@ -43,7 +51,7 @@ def to_markdown(frame: pd.DataFrame, plan: Table, scale: str) -> str:
     Args:
         frame: From `corrloss.tables.build.build_table`.
         plan: The table's own file.
-        scale: Name of the scale; below ``paper`` a warning says that the figures are not evidence.
+        scale: Name of the scale; of each but ``paper`` a note says what its figures are.
     """
     shown = for_people(frame).rename(columns=literal).map(literal)
     body = shown.to_markdown(index=False, disable_numparse=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as Grid
 
-from corrloss.plan.runs import BASELINE, OPTION_NAMES
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, PUBLISHED
 from corrloss.plan.table_files import Table
 from corrloss.tables.build import MANY
 from corrloss.tables.intervals import DETECTORS, MARK
@@ -63,7 +63,7 @@ def _one_interval(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _loss(row: pd.Series) -> str:
-    weight = [] if row["coefficient"] in (BASELINE, CONTROL) else [row["weight"]]
+    weight = [] if row["coefficient"] in (BASELINE, PUBLISHED, CONTROL) else [row["weight"]]
     options = [f"{name}={row[name]}" for name in OPTION_NAMES if row.get(name)]
     return " ".join(filter(None, [row["coefficient"], *weight, *options]))
 

@@ -388,3 +388,19 @@ def test_no_mean_over_two_detectors_or_several_weights(gains):
         figures |= {Run("paper", "coco", "gfl", "spearman", 0.4, 0): {"AP": 31.0, "rho_img": 20.0}}
     frame = build_table(table_of(sorted(figures), ("AP",)), measured(figures), NOTHING)
     assert set(frame["detector"]) == set(gains)
+
+
+def test_published_weights_are_compared_with_their_published_ap():
+    def of(detector, zoo):
+        one = Run("zoo", "coco_val", detector, "published", 0.0, 0)
+        frame = measured({one: {"AP": 39.31}})
+        return build_table(table_of([one], ["AP"]), frame, NOTHING, zoo=zoo).iloc[0]
+
+    found = {ap: of("atss", {"atss": {"AP": ap}}) for ap in (39.4, 39.41, 39.42, 39.21, 39.2)}
+    assert {ap: row["zoo_agrees"] for ap, row in found.items()} == {
+        39.4: "yes", 39.41: "yes", 39.42: "no", 39.21: "yes", 39.2: "no",
+    }  # fmt: skip
+    assert found[39.4]["zoo_AP"] == 39.4 and found[39.4]["paper_source"] == ""
+    unknown = of("atss", {"atss": {"mask_AP": 30.0}})
+    assert unknown["zoo_agrees"] == "" and pd.isna(unknown["zoo_AP"])
+    assert "zoo_AP" not in of("atss", None)

@@ -2,10 +2,11 @@
 localrules:
     fetch_weights,
     download_coco,
+    download_coco_val,
     download_coco_test_dev,
 
 
-# ImageNet weights that backbones start from, before the first training. The name ends in the checksum.
+# ImageNet weights that backbones start from, and published detectors, before the first run. The name ends in the checksum.
 rule fetch_weights:
     output:
         f"{DATA_ROOT}/weights/{{file}}",
@@ -35,6 +36,14 @@ rule download_coco:
         dataset="coco",
     shell:
         "corrloss download {params.dataset:q} {params.settings} 2> >(tee {log:q} >&2)"
+
+
+use rule download_coco as download_coco_val with:
+    log:
+        f"{OUT}/logs/download/coco_val.log",
+    params:
+        settings=command_settings,
+        dataset="coco_val",
 
 
 use rule download_coco as download_coco_test_dev with:
