@@ -9,6 +9,7 @@ import mmdet.models  # noqa: F401 -- registers mmdet's modules
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from corrloss.engine.environment import environment, peak_memory_mb
 from corrloss.engine.weights import WeightsError, check_starting_weights
@@ -52,7 +53,8 @@ def _published_state(config: Config) -> dict[str, torch.Tensor]:
     check_starting_weights(Config({"model": published.to_dict(), "bench": config.bench.to_dict()}))
     content = torch.load(published.checkpoint, map_location="cpu", weights_only=True)
     state = content.get("state_dict", content) if isinstance(content, dict) else content
-    model = MODELS.build(config.model)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model)
     wrong = f"{published.checkpoint}: expected the weights of {published.model}"
     try:
         keys = model.load_state_dict(state, strict=False)

@@ -9,15 +9,17 @@ import pandas as pd
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from project import Project
 from test_small_data import Host, made_coco
 
 from corrloss.files import sha256
+from corrloss.plan.published import published_model
 
 pytestmark = pytest.mark.slow
 
 CONFIG = """\
-_base_ = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+_base_ = "{zoo}"
 model = dict(
     backbone=dict(depth=18, base_channels=16),
     neck=dict(in_channels=[16, 32, 64, 128], out_channels=32),
@@ -65,7 +67,8 @@ def save_weights(folder, config):
     model = Config.fromfile(str(config), lazy_import=False).model
     model.backbone.init_cfg = None
     torch.manual_seed(0)
-    made = MODELS.build(model)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        made = MODELS.build(model)
     made.init_weights()
     torch.nn.init.constant_(made.bbox_head.retina_cls.bias, -2)  # scores that post-processing keeps
     path = folder / "made.pth"
@@ -83,7 +86,8 @@ def made(tmp_path_factory):
     server = Host(host)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     project = Project(tmp_path_factory.mktemp("project"), TABLE)
-    (project.folder / "own.py").write_text(CONFIG)
+    zoo = published_model("retinanet/retinanet_r50_fpn_1x_coco").config
+    (project.folder / "own.py").write_text(CONFIG.replace("{zoo}", str(zoo)))
     weights = save_weights(host, project.folder / "own.py")
     port, experiments = server.server_address[1], project.folder / "experiments"
     (experiments / "scales" / "tiny.yaml").write_text(SCALE.format(port=port, name=weights.name))
@@ -136,7 +140,7 @@ def test_weights_with_another_checksum_and_weights_of_another_model_are_refused(
     fetched.unlink()
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     done = call(f"{RUN}/record.json")
-    assert done.returncode != 0 and "SHA-256" in done.stdout, done.stdout
+    assert done.returncode != 0 and "is damaged, or not the published file" in done.stdout, done.stdout
     kept.rename(weights)
     other = state_of(weights)["state_dict"]
     other["more"] = other.pop("bbox_head.retina_cls.weight")
