@@ -268,6 +268,10 @@ def rehearse(run: RunName, pairs: Pairs = None, gpu_lease: GpuLease = "", root: 
 
     settings = load(root, pairs)
     planned = plan_run(settings, run)
+    if "published" in planned.config["bench"]:
+        raise CorrLossError(
+            f"{run}: expected a run that is trained, got published weights; nothing to rehearse at this scale"
+        )
     with on_gpus(planned.config["bench"]["gpus"], gpu_lease):
         from corrloss.engine.rehearsal import rehearse as rehearse_run
 

@@ -228,6 +228,12 @@ def test_what_is_not_there_is_one_message(invoke, project, command, said):
     assert said in refused(invoke(command))
 
 
+def test_published_weights_are_not_rehearsed(tmp_path):
+    command = ["rehearse", "coco_val/atss/published/seed0", "scale=zoo", f"results={tmp_path}"]
+    found = CliRunner().invoke(app, [*command, f"--root={ROOT}"])
+    assert found.exit_code == 1 and "got published weights; nothing to rehearse" in found.stderr
+
+
 def test_the_cost_of_finished_runs_is_that_of_their_records(invoke):
     said = done(invoke("cost"))
     (row,) = (line for line in said.splitlines() if line.startswith("| one "))
