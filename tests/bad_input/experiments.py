@@ -31,7 +31,7 @@ TABLE_CASES = {
     "an unknown detector": (text("detector: retinanet", "detector: retinent"), "got 'retinent'"),
     "an unknown coefficient": (
         text("coefficient: spearman", "coefficient: kendall"),
-        "expected one of none, pearson, concordance, spearman, spearman_exact, got 'kendall'",
+        "expected one of none, published, pearson, concordance, spearman, spearman_exact, got 'kendall'",
     ),
     "a weight of 0": (text("weight: 0.1", "weight: 0"), "weight: 0 is less than"),
     "a weight of NaN": (text("weight: 0.1", "weight: .nan"), "expected a finite number, got .nan"),

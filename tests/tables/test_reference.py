@@ -87,7 +87,7 @@ def test_options_are_part_of_a_cell(load):
         ({"run_detector": "atts"}, "line 3, run_detector: 'atts'; needs one of alrp_retinanet, "),
         (
             {"run_coefficient": "kendall"},
-            "line 3, run_options: at coefficient: expected one of none, pearson",
+            "line 3, run_options: at coefficient: expected one of none, published, pearson",
         ),
         ({"metric": "Ap"}, "line 3, metric: 'Ap'; needs the name of a metric"),
         ({"run_options": "strenght=1"}, "line 3, run_options: unknown key 'strenght'; valid keys: "),
