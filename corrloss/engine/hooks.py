@@ -48,7 +48,7 @@ class ProgressHook(Hook):
         loss = float(outputs["loss"].detach())
         self.log(
             f"{self.run}  iteration {done}/{runner.max_iters} ({done / runner.max_iters:.0%})  "
-            f"loss {loss:.3f}  {_clock(left)} to go"
+            f"loss {loss:.3f}{_terms(outputs)}  {_clock(left)} to go"
         )
 
 
@@ -160,6 +160,20 @@ class DivergenceHook(Hook):
                 kind = "exploded" if math.isfinite(loss) else "is not finite"
                 raise TrainingDiverged(f"the loss {kind} at iteration {iteration}: {shown}")
             self._mean = loss if self._mean is None else 0.98 * self._mean + 0.02 * loss
+
+
+def _terms(outputs: dict) -> str:
+    """Terms of the loss, summed over stages and layers such as ``stage0_loss_cls``.
+
+    >>> _terms({"loss_cls": torch.tensor(0.5), "d0.loss_cls": torch.tensor(1.0), "loss": torch.tensor(1.5)})
+    ' (cls 1.500)'
+    """
+    sums: dict[str, float] = {}
+    for name, value in outputs.items():
+        if "loss_" in name:
+            term = name.partition("loss_")[2]
+            sums[term] = sums.get(term, 0.0) + float(value.detach())
+    return f" ({', '.join(f'{term} {value:.3f}' for term, value in sums.items())})" if sums else ""
 
 
 def _clock(seconds: float) -> str:

@@ -178,9 +178,10 @@ class Matrix:
             f"`test_dev` of scale {self.scale!r}, found none; add them in experiments/"
         )
 
-    def missing(self, data_root: Path, *, has_gpus: bool) -> Iterator[str]:
-        """What a machine lacks for the scale: data sets that cannot be made here, GPUs."""
-        for data in self.datasets.values():
+    def missing(self, data_root: Path, *, has_gpus: bool, tables: Iterable[str] = ()) -> Iterator[str]:
+        """What a machine lacks for some tables, or for all: data sets that cannot be made here, GPUs."""
+        asked = {run.dataset for run in self.runs_of(tables)} or set(self.datasets)
+        for data in (self.datasets[name] for name in self.datasets if name in asked):
             for part in (part for part in PARTS if part in data):
                 path = annotation_file(data, part, data_root)
                 if is_made(data) or is_sample(data) or path.exists():  # rules make or fetch them

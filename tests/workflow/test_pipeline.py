@@ -130,7 +130,7 @@ def test_a_comment_makes_nothing_stale_and_a_setting_what_depends_on_it(finished
         detector.write_text(before.replace("num_protos=16", "num_protos=8").replace("64, 16)", "64, 8)"))
         planned = finished.snakemake("-n", "--quiet", "progress").stdout
         assert planned.count("rule train:") == planned.count("rule evaluate:") == 1
-        assert "output: results/smoke/runs/smoke_coco/yolact/none/seed0/config.py" in planned
+        assert "output: results/smoke/runs/smoke_coco/yolact/none/seed0/weights.pth" in planned
     finally:
         detector.write_text(before)
 

@@ -24,15 +24,17 @@ from corrloss.run import RunFolder
 ROOT = Path(os.path.relpath(workflow.basedir))
 
 
+# Snakemake tells a Snakefile the targets only after it was read: its own command line is read again.
+TARGETS = get_argument_parser().parse_known_args()[0].targets or []
+
+
 def settings_arguments():
     """Settings of the command line: `--config`, and `scale=NAME` where a target is named as a scale.
 
-    Snakemake reads its own command line again, since it tells a Snakefile the targets only after it was read.
     Jobs that it starts on other machines get the scale by `--config`.
     """
     given = list(workflow.config_settings.config_args or ())
-    targets = get_argument_parser().parse_known_args()[0].targets or ()
-    scales = {f"scale={name}" for name in Experiments(ROOT).scales if name in targets}
+    scales = {f"scale={name}" for name in Experiments(ROOT).scales if name in TARGETS}
     if scales:
         chosen = scales | {pair for pair in given if pair.startswith("scale=")}
         if len(chosen) > 1:
@@ -66,13 +68,18 @@ RUN = RunFolder(OUT / "runs" / LOGGED)
 REHEARSAL = RunFolder(OUT / "rehearsal" / LOGGED)
 TEST_DEV_ZIP = RUN.test_dev / "detections_test-dev2017_corrloss_results.zip"
 
-# `logged FILE COMMAND`: stderr goes to the file, whose end is shown if the command fails.
+# `logged FILE COMMAND`: stderr goes to the file; if the command fails, its error is shown, or else the last line.
 shell.prefix(
     "set -euo pipefail; logged() {{ "
-    '"${{@:2}}" 2> "$1" || {{ tail -n 30 "$1" >&2; exit 1; }}; }}; '
+    '"${{@:2}}" 2> "$1" || {{ cause=$(sed -n "/^error: /,\\$p" "$1" | tail -n 30); '
+    'echo "${{cause:-$(tail -n 1 "$1")}}" >&2; echo "the whole log: $1" >&2; exit 1; }}; }}; '
 )
 
-for lack in MATRIX.missing(DATA_ROOT, has_gpus=bool(shutil.which("nvidia-smi"))):
+for lack in MATRIX.missing(
+    DATA_ROOT,
+    has_gpus=bool(shutil.which("nvidia-smi")),
+    tables=MATRIX.requested_tables(TARGETS, OUT),
+):
     logger.warning(f"missing here: {lack}")
 
 

@@ -1,13 +1,13 @@
 # From the resolved config to weights, and from weights to detections: two stages in one job, because reloading the
 # detector costs as much as predicting. A job that is run again for its predictions alone finds the training's last
-# checkpoint and trains nothing. Progress goes to the terminal, the rest to the log.
+# checkpoint and trains nothing. Progress goes to the terminal, the rest to the log. The config is no output: Snakemake
+# removes those of a failed job, and the config of a failed training is needed.
 rule train:
     input:
         inputs(
             RUN.prediction, planned_identity("prediction"), checked_data, run_weights
         ),
     output:
-        RUN.config,
         RUN.weights,
         RUN.training,
         RUN.prediction,
