@@ -9,6 +9,7 @@ favour it. About 75 minutes of one core.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def train(project: Path, candidate: str, detectors: list[str]) -> dict[str, floa
     scale = scale_of(candidate)
     records = {name: f"results/{scale}/runs/mini_coco/{name}/none/seed0/record.json" for name in detectors}
     command = ["snakemake", "--config", f"scale={scale}", "--", *records.values()]
-    subprocess.run(command, cwd=project, check=True)
+    environment = os.environ | {"PYTHONPATH": str(project.resolve()), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=project, env=environment, check=True)
     return {name: json.loads((project / path).read_text())["metrics"]["AP"] for name, path in records.items()}
 
 
@@ -73,8 +75,10 @@ def compare(project: Path, candidates: list[str], detectors: list[str]) -> pd.Da
 def main() -> None:
     """Train, and print the tables of both rounds."""
     project = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="mini_recipe-"))
-    ignore = shutil.ignore_patterns("results", "data", ".*", "tests", "docs")
-    shutil.copytree(ROOT, project, ignore=ignore, dirs_exist_ok=True)
+    for name in ("config", "corrloss", "experiments", "profiles", "workflows"):
+        shutil.copytree(ROOT / name, project / name, dirs_exist_ok=True)
+    for name in ("Snakefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, project)
     for candidate in CANDIDATES:
         write_scale(project, candidate)
     first = compare(project, list(CANDIDATES), FIRST_ROUND)
