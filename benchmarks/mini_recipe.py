@@ -77,7 +77,7 @@ def main() -> None:
     project = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="mini_recipe-"))
     for name in ("config", "corrloss", "experiments", "profiles", "workflows"):
         shutil.copytree(ROOT / name, project / name, dirs_exist_ok=True)
-    for name in ("Snakefile", "pyproject.toml"):
+    for name in ("Snakefile", "environment.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, project)
     for candidate in CANDIDATES:
         write_scale(project, candidate)
