@@ -1,9 +1,9 @@
 """How scale `mini` got its recipe: candidates train baselines of the main tables, without the loss.
 
-The rule was fixed before any run. All candidates have the same numbers of epochs, so the same time. Each trains three
-baselines of different kinds; the two with the highest mean AP train all baselines; of these two, the one with
-the higher mean AP over all baselines is the recipe. Runs with Correlation Loss take no part, so the rule cannot
-favour it. About 75 minutes of one core.
+The rule was fixed before any run. All candidates have the same numbers of epochs, so the same time. Each
+trains three baselines of different kinds; the two with the highest mean AP train all baselines; of these two,
+the one with the higher mean AP over all baselines is the recipe. Runs with Correlation Loss take no part, so
+the rule cannot favour it. The 28 trainings take about an hour on 2 cores with other work.
 
     python benchmarks/mini_recipe.py [FOLDER]    # FOLDER keeps the runs; a second call resumes
 """

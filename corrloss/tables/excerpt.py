@@ -34,7 +34,7 @@ def excerpt(folder: Path) -> str:
 def _row(row: pd.Series, runs: pd.DataFrame) -> dict[str, str]:
     same = (runs["detector"] == row["detector"]) & (runs["coefficient"] == row["coefficient"])
     (run,) = runs[same & (runs["weight"] == float(row["weight"] or 0))].to_dict("records")
-    interval = f"{row['ci_low']:+.1f} to {row['ci_high']:+.1f}" if pd.notna(row["ci_low"]) else ""
+    ends = [_figure(row[name], "+.1f") for name in ("ci_low", "ci_high")]
     return {
         "detector": row["detector"],
         "coefficient": row["coefficient"],
@@ -42,15 +42,16 @@ def _row(row: pd.Series, runs: pd.DataFrame) -> dict[str, str]:
         "ρ_img": f"{run['rho_img']:.1f}",
         "ρ_cls": f"{run['rho_cls']:.1f}",
         "AP": f"{run['AP']:.1f}",
-        "ΔAP": f"{row['delta_AP']:+.1f}" if pd.notna(row["delta_AP"]) else "",
-        "95% over images, this pair only": interval,
-        "paper: AP": _published(row["paper_AP"], ".1f"),
-        "paper: Δ": _published(row["paper_delta"], "+.1f"),
+        "ΔAP": _figure(row["delta_AP"], "+.1f"),
+        "95% over images, this pair only": " to ".join(filter(None, ends)),
+        "paper: AP": _figure(row["paper_AP"], ".1f"),
+        "paper: Δ": _figure(row["paper_delta"], "+.1f"),
     }
 
 
-def _published(value: float, form: str) -> str:
-    return format(float(value), form) if pd.notna(value) and value != "" else ""
+def _figure(value: float | str, form: str) -> str:
+    """A number with one digit, zero without a sign; empty if there is none."""
+    return format(round(float(value), 1) + 0.0, form) if pd.notna(value) and value != "" else ""
 
 
 def with_excerpt(readme: str, table: str) -> str:
