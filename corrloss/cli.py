@@ -253,7 +253,7 @@ def train(
         from corrloss.engine.train import train as train_run
 
         if "published" in planned.config["bench"]:
-            from corrloss.engine.published import use_published
+            from corrloss.engine.published_weights import use_published
 
             use_published(folder, log)
         else:

@@ -15,8 +15,8 @@ from corrloss.plan.code import code_of
 from corrloss.plan.config_nodes import nodes
 from corrloss.plan.detectors import load_settings, read_settings
 from corrloss.plan.experiments import Experiments
+from corrloss.plan.model_zoo import model_of
 from corrloss.plan.pretrained import FOLDER, starting_weights, use_local_weights
-from corrloss.plan.published import model_of
 from corrloss.plan.runs import LOSS_OPTIONS, PUBLISHED, Run
 from corrloss.plan.schema import ExperimentError, check
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.published import model_of
+from corrloss.plan.model_zoo import model_of
 from corrloss.plan.runs import BASELINE, OPTION_NAMES, PUBLISHED, Run
 from corrloss.plan.schema import ExperimentError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from corrloss.engine.published import _published_state
+from corrloss.engine.published_weights import _published_state
 from corrloss.engine.weights import WeightsError
 from corrloss.files import sha256
 from corrloss.plan.configs import resolve

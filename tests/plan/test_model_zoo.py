@@ -10,7 +10,7 @@ import yaml
 from corrloss.plan.configs import resolve
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import load_matrix
-from corrloss.plan.published import model_of, published_model
+from corrloss.plan.model_zoo import model_of, published_model
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
 
@@ -86,7 +86,7 @@ def test_every_model_of_scale_zoo_is_in_the_installed_mmdet():
 
 
 def test_mmdet_is_not_imported():
-    code = "import sys, corrloss.plan.published as p; p.published_model('atss/atss_r50_fpn_1x_coco')"
+    code = "import sys, corrloss.plan.model_zoo as p; p.published_model('atss/atss_r50_fpn_1x_coco')"
     subprocess.run([sys.executable, "-c", f"{code}; assert 'mmdet' not in sys.modules"], check=True, cwd=ROOT)
 
 

@@ -14,7 +14,7 @@ from project import Project
 from test_small_data import Host, made_coco
 
 from corrloss.files import sha256
-from corrloss.plan.published import published_model
+from corrloss.plan.model_zoo import published_model
 
 pytestmark = pytest.mark.slow
 
