@@ -71,7 +71,7 @@ TEST_DEV_ZIP = RUN.test_dev / "detections_test-dev2017_corrloss_results.zip"
 # `logged FILE COMMAND`: stderr goes to the file; if the command fails, its error is shown, or else the last line.
 shell.prefix(
     "set -euo pipefail; logged() {{ "
-    '"${{@:2}}" 2> "$1" || {{ cause=$(sed -n "/^error: /,\\$p" "$1" | tail -n 30); '
+    '"${{@:2}}" 2> "$1" || {{ cause=$(sed -n "\\|^error: |,\\$p" "$1" | tail -n 30); '
     'echo "${{cause:-$(tail -n 1 "$1")}}" >&2; echo "the whole log: $1" >&2; exit 1; }}; }}; '
 )
 
