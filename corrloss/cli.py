@@ -520,10 +520,13 @@ def compare(
 def readme(reference: Path = Path("results/reference/mini"), root: Root = HERE) -> None:
     """Write the README's table anew from the reference results."""
     from corrloss.files import write_text
+    from corrloss.plan.experiments import Experiments
     from corrloss.tables.excerpt import excerpt, with_excerpt
 
     path = root / "README.md"
-    write_text(path, with_excerpt(path.read_text(encoding="utf-8"), excerpt(root / reference)))
+    write_text(
+        path, with_excerpt(path.read_text(encoding="utf-8"), excerpt(Experiments(root), root / reference))
+    )
 
 
 if __name__ == "__main__":

@@ -82,11 +82,6 @@ class GroundTruth:
         """Return the number of annotations, crowds included."""
         return len(self.annotation_id)
 
-    @cached_property
-    def has_masks(self) -> bool:
-        """Whether every annotation has a segmentation."""
-        return all(self.segmentation)
-
     def document(self) -> dict[str, list[dict[str, Any]]]:
         """Return a new COCO document for pycocotools and hotcoco, which the tools may change.
 

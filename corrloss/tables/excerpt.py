@@ -1,4 +1,4 @@
-"""The README's table: a few rows of reference results, the mechanism first, then AP."""
+"""The README's table: a few rows of reference results, correlations before AP; and what all of them say."""
 
 from __future__ import annotations
 
@@ -6,34 +6,45 @@ from pathlib import Path
 
 import pandas as pd
 
+from corrloss.plan.experiments import Experiments
+from corrloss.plan.runs import Run
+from corrloss.plan.table_files import load_table
+from corrloss.tables.reading import reading
 from corrloss.tables.records import read_runs
 from corrloss.tables.show import read_table
 
 DETECTORS = ("retinanet", "foveabox", "atss", "atss_no_aux", "sparse_rcnn")
-TABLES = ("nms_based", "nms_free")
+TABLES = ("nms_based", "nms_free", "instance_segmentation")
 START, END = "<!-- --8<-- [start:demo] -->", "<!-- --8<-- [end:demo] -->"
 
 
-def excerpt(folder: Path) -> str:
-    """Rows of the main tables as Markdown.
+def excerpt(experiments: Experiments, folder: Path) -> str:
+    """Rows of the main tables as Markdown, and `corrloss.tables.reading.reading` of all their rows.
 
     Args:
-        folder: With ``runs.csv`` and ``tables``.
+        experiments: Where the tables' own files are.
+        folder: With ``runs.csv`` and ``tables``; its name is the scale.
 
     Raises:
         RecordError: ``runs.csv`` is missing or damaged.
         NoTableError: A table is.
+        ExperimentError: A table's own file is broken, or the scale does not exist.
     """
     runs = read_runs(folder / "runs.csv")
-    runs = runs[runs["seed"] == 0]
-    made = pd.concat(read_table(folder / "tables" / f"{name}.csv") for name in TABLES)
-    rows = [_row(row, runs) for _, row in made[made["detector"].isin(DETECTORS)].iterrows()]
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    plans = [load_table(experiments, name, folder.name) for name in TABLES]
+    made = {plan.name: read_table(folder / "tables" / f"{plan.name}.csv") for plan in plans}
+    rows = []
+    for plan in plans:
+        planned = {(run.detector, run.coefficient): run for run in plan.runs}
+        for _, row in made[plan.name].iterrows():
+            if row["detector"] in DETECTORS:
+                rows.append(_row(row, planned[row["detector"], row["coefficient"]], runs))
+    table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    return f"{table}\n\n{reading(plans, runs, made)}"
 
 
-def _row(row: pd.Series, runs: pd.DataFrame) -> dict[str, str]:
-    same = (runs["detector"] == row["detector"]) & (runs["coefficient"] == row["coefficient"])
-    (run,) = runs[same & (runs["weight"] == float(row["weight"] or 0))].to_dict("records")
+def _row(row: pd.Series, planned: Run, runs: pd.DataFrame) -> dict[str, str]:
+    (run,) = runs[runs["run"] == planned.name].to_dict("records")
     ends = [_figure(row[name], "+.1f") for name in ("ci_low", "ci_high")]
     return {
         "detector": row["detector"],

@@ -9,8 +9,10 @@ import pandas as pd
 
 from corrloss.errors import CorrLossError
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.table_files import load_table
+from corrloss.plan.table_files import Table, load_table
 from corrloss.tables.csv_file import read_csv
+from corrloss.tables.reading import reading
+from corrloss.tables.records import read_runs
 from corrloss.tables.render import NOT_EVIDENCE
 from corrloss.tables.terminal import WIDTH, to_text
 
@@ -30,6 +32,7 @@ def show(experiments: Experiments, scale: str, results: Path, width: int = WIDTH
 
     Raises:
         NoTableError: No table of this scale is there yet, or one is damaged.
+        RecordError: ``runs.csv`` is damaged.
         ExperimentError: A table's own file is broken, or the scale does not exist.
     """
     plans = [load_table(experiments, name, scale) for name in experiments.tables]
@@ -41,9 +44,19 @@ def show(experiments: Experiments, scale: str, results: Path, width: int = WIDTH
         )
     main = [plan for plan in plans if plan.main and plan.name in made]
     parts = [to_text(read_table(made[plan.name]), plan, width) for plan in main]
-    if scale in NOT_EVIDENCE:
-        parts.append(fill(NOT_EVIDENCE[scale], width))
+    parts += [
+        fill(text, width) for text in (_reading(main, results / scale), NOT_EVIDENCE.get(scale)) if text
+    ]
     return "\n\n".join([*parts, _places(results / scale / "runs.csv", paths)])
+
+
+def _reading(main: list[Table], folder: Path) -> str:
+    """What the main tables say, and where the pictures are; empty without ``runs.csv``."""
+    if not (folder / "runs.csv").exists():
+        return ""
+    made = {plan.name: read_table(folder / "tables" / f"{plan.name}.csv") for plan in main}
+    text = reading(main, read_runs(folder / "runs.csv"), made)
+    return f"{text} Pictures: `snakemake report`." if text else ""
 
 
 def read_table(path: Path) -> pd.DataFrame:

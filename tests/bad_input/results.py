@@ -280,7 +280,7 @@ RUNS_CASES = {
         text(",spearman,0.1,", ",spearman,much,"),
         "weight: expected a finite number, found 'much'",
     ),
-    "a run that stands twice": (
+    "a run that is there twice": (
         text("mini_coco/retinanet/spearman_w0.1/seed0", RUN),
         f"run: {RUN} is there twice",
     ),

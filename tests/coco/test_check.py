@@ -248,7 +248,7 @@ _json = st.recursive(
     _json,
 )
 def test_no_value_anywhere_makes_the_check_fail(tmp_path_factory, section, key, value):
-    """Whatever stands in a field, the answer is a report, never a traceback."""
+    """Whatever is in a field, the answer is a report, never a traceback."""
     document = {
         "images": [{"id": 1, "file_name": "1.png", "width": 9, "height": 9}],
         "categories": [{"id": 1, "name": "circle"}],

@@ -20,6 +20,7 @@ from corrloss.data.download import DownloadError
 from corrloss.data.images import fetch_images
 
 SIZE = 64, 48
+WITHIN = 20  # seconds that a request waits for others at most
 
 
 def jpeg(number, size=SIZE):
@@ -32,7 +33,8 @@ def jpeg(number, size=SIZE):
 class Host(ThreadingHTTPServer):
     """Serves images by their number; `mood` says of each request, by its number, what is done to it.
 
-    A mood is a status code, ("cut", n): close after n bytes, ("send", content), or None.
+    A mood is a status code, ("cut", n): close after n bytes, ("send", content), or None. No request is
+    answered before `together` of them were in flight at one time.
     """
 
     daemon_threads = True
@@ -42,6 +44,7 @@ class Host(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.mood, self.requests, self.seconds = lambda request: None, itertools.count(), 0.0
         self.paths, self.now, self.most, self.lock = [], 0, 0, threading.Lock()
+        self.together, self.are_there = 1, threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -55,7 +58,10 @@ class _Handler(BaseHTTPRequestHandler):
             host.paths.append(self.path)
             host.now += 1
             host.most = max(host.most, host.now)
+            if host.now == host.together:
+                host.are_there.set()
         try:
+            host.are_there.wait(WITHIN)
             time.sleep(host.seconds)
             self.answer(mood)
         finally:
@@ -120,7 +126,7 @@ def assert_whole(folder, count):
 def test_64_are_in_flight_one_in_ten_fails_and_some_are_cut_off(host, tmp_path):
     moods = [503, ("cut", 200), 429, ("cut", 0), ("send", b"<html>busy</html>"), ("cut", 1000)]
     host.mood = lambda request: moods[request // 10 % len(moods)] if request % 10 == 7 else None
-    host.seconds = 0.05
+    host.seconds, host.together = 0.05, 64
     assert fetch(host, tmp_path, 600) == {"present": 0, "linked": 0, "downloaded": 600}
     assert_whole(tmp_path, 600)
     assert host.most == 64

@@ -1,4 +1,4 @@
-"""Published weights: a local file stands for each, and what decides the run is which weights, not where."""
+"""Published weights: a local file takes the place of each; a run depends on the weights, not their place."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def config_with(checkpoint, kind="Pretrained"):
         ("https://example.org/a/b-01234567.pth", "https://example.org/a/b-01234567.pth"),
     ],
 )
-def test_a_local_file_stands_for_published_weights(checkpoint, address):
+def test_a_local_file_takes_the_place_of_published_weights(checkpoint, address):
     config = config_with(checkpoint)
     name = address.rpartition("/")[2]
     assert use_local_weights(config, Path("/data")) == {name: address}
