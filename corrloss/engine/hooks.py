@@ -1,4 +1,4 @@
-"""Hooks of a training: progress, loss curve, seconds, divergence."""
+"""Hooks of a training: progress, loss curve, seconds, divergence, the onset of Correlation Loss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
+from corrloss.loss import CorrelationLoss
 
 REPORT_SECONDS = 10.0
 #: A loss has exploded at this multiple of its running mean.
@@ -180,3 +182,29 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class OnsetHook(Hook):
+    """Sets λ of every Correlation Loss in a model before each update, from the update's number alone.
+
+    A training that is resumed therefore needs no state of this hook.
+
+    Args:
+        kind: ``after_warm_up``: λ is 0 in the first ``updates``; ``ramp``: it rises over them, from 0.
+        updates: Updates of the weights until λ has its full value, > 0.
+    """
+
+    def __init__(self, kind: str, updates: int) -> None:
+        self.kind = kind
+        self.updates = updates
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the losses, and the λ that the config gave them."""
+        losses = (module for module in runner.model.modules() if isinstance(module, CorrelationLoss))
+        self._weights = {loss: loss.weight for loss in losses}
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        """Set λ of this update."""
+        share = min(runner.iter / self.updates, 1.0)
+        for loss, weight in self._weights.items():
+            loss.weight = weight * (share if self.kind == "ramp" else float(share == 1.0))

@@ -17,7 +17,14 @@ import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.engine.accumulation import AccumulatedStep
 from corrloss.engine.checkpoints import Checkpoints
 from corrloss.engine.environment import environment, peak_memory_mb
-from corrloss.engine.hooks import CurveHook, DivergenceHook, ProgressHook, StepClock, TrainingDiverged
+from corrloss.engine.hooks import (
+    CurveHook,
+    DivergenceHook,
+    OnsetHook,
+    ProgressHook,
+    StepClock,
+    TrainingDiverged,
+)
 from corrloss.engine.resume import ResumeHook
 from corrloss.engine.weights import check_starting_weights
 from corrloss.files import atomic_write
@@ -97,6 +104,8 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
     """
     check_starting_weights(config)
     checkpoint = checkpoints.newest_intact(log)
+    if "onset" in config.bench:
+        hooks = [*hooks, OnsetHook(**config.bench.onset)]
     several = dist.is_initialized()
     # mmengine passes a GPU number to DistributedDataParallel even where there is no GPU.
     wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)

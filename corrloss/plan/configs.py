@@ -35,6 +35,8 @@ DECISIVE = (
 OWN_KEYS = ("channels_last", "epochs")
 # What only a training needs.
 OF_TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
+# Numbers of epochs in a scheduler that counts epochs.
+EPOCHS = {"begin", "end", "milestones", "step_size", "T_max"}
 LOADERS = {"train_dataloader": "train", "test_dataloader": "test"}
 # Paths and worker counts: different on every machine, the same result.
 LOCAL = {"data_root", "num_workers", "persistent_workers", "backend_args", "pretrained"}
@@ -67,6 +69,7 @@ def resolve(
     config = copy.deepcopy(_without_loss(experiments, run.scale, run.dataset, run.detector, data_root, cache))
     correlation = read_settings(experiments, "detector", run.detector, cache)["correlation"]
     _halve_batch(config, run)
+    _lengthen(config, run)
     spread.over(experiments.read("scale", run.scale).get("spread", {})).apply(config, run.name)
     if dict(run.options).get("processes") == "all" and "accumulate" in config["bench"]:
         raise ExperimentError(
@@ -75,6 +78,7 @@ def resolve(
             "all images computes the same"
         )
     _set_loss(config, run, correlation, experiments.folder / "detectors" / f"{run.detector}.py")
+    _set_onset(config, run)
     config["randomness"] = {"seed": run.seed}
     config["bench"]["code"] = code_of(config["model"])
     config["bench"]["run"] = run.name
@@ -309,6 +313,29 @@ def _halve_batch(config: dict, run: Run) -> None:
                 f"{loader['batch_size']}; change train_dataloader.batch_size or remove the option"
             )
         loader["batch_size"] //= 2
+
+
+def _lengthen(config: dict, run: Run) -> None:
+    """Apply ``length``: multiply the epochs, and with them the schedulers that count epochs."""
+    factor = dict(run.options).get("length", 1)
+    config["train_cfg"]["max_epochs"] *= factor
+    for scheduler in config["param_scheduler"]:
+        if scheduler.get("by_epoch", True):
+            for key in EPOCHS & scheduler.keys():
+                value = scheduler[key]
+                scheduler[key] = [factor * each for each in value] if key == "milestones" else factor * value
+
+
+def _set_onset(config: dict, run: Run) -> None:
+    """Apply ``onset``: the updates of the learning rate's warm-up, for `corrloss.engine.hooks.OnsetHook`."""
+    if onset := dict(run.options).get("onset"):
+        warm_ups = [each["end"] for each in config["param_scheduler"] if not each.get("by_epoch", True)]
+        if not warm_ups:
+            raise ExperimentError(
+                f"{run.name}: `onset` needs a learning rate with a warm-up, expected a param_scheduler with "
+                "by_epoch=False, found none; remove the option"
+            )
+        config["bench"]["onset"] = {"kind": onset, "updates": max(warm_ups)}
 
 
 def _set_loss(config: dict, run: Run, correlation: dict, path: Path) -> None:

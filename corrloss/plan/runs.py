@@ -12,8 +12,11 @@ BASELINE = "none"
 PUBLISHED = "published"
 # Arguments of CorrelationLoss.
 LOSS_OPTIONS = ("strength", "scope", "reduction", "gradient_to", "processes")
-# Changes of a detector's recipe, also in runs without the loss: `batch: half`, `normaliser: released` (ATSS).
-RECIPE_OPTIONS = ("batch", "normaliser")
+# Changes of a detector's recipe. Also without the loss: `batch: half`, `length: 2` (times the epochs).
+# Only with it: `normaliser: released` (ATSS), `onset: after_warm_up` or `ramp` (when λ has its full value).
+RECIPE_OPTIONS = ("batch", "length", "normaliser", "onset")
+# Those that the baseline has, too.
+SHARED_OPTIONS = ("length",)
 OPTION_NAMES = LOSS_OPTIONS + RECIPE_OPTIONS
 
 
@@ -66,14 +69,18 @@ class Run:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether this is the run that others are compared with: no loss, the detector's own recipe."""
-        return not self.has_loss and not self.options
+        """Whether others are compared with this run: no loss, and no option but `SHARED_OPTIONS`."""
+        return not self.has_loss and self.options == self._shared_options
 
     @property
     def baseline(self) -> Run:
-        """The run that this one is compared with: same scale, data set, detector and seed."""
+        """The run that this one is compared with: same scale, data set, detector, seed and length."""
         coefficient = BASELINE if self.has_loss else self.coefficient
-        return Run(self.scale, self.dataset, self.detector, coefficient, 0.0, self.seed)
+        return replace(self, coefficient=coefficient, weight=0.0, options=self._shared_options)
+
+    @property
+    def _shared_options(self) -> tuple[tuple[str, str | float], ...]:
+        return tuple(option for option in self.options if option[0] in SHARED_OPTIONS)
 
     @property
     def rehearsed(self) -> Run:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from corrloss.analysis.pooled import Pooled
-from corrloss.plan.runs import BASELINE, OPTION_NAMES, Run, readable
+from corrloss.plan.runs import BASELINE, OPTION_NAMES, SHARED_OPTIONS, Run, readable
 from corrloss.report.results import FinishedRun, MadeTable, loss_label
 from corrloss.tables.intervals import Intervals
 from corrloss.tables.pooled_rows import is_comparison
@@ -82,7 +82,9 @@ def _rows(table: MadeTable, rho: dict[tuple, dict[str, float]]) -> Iterator[Comp
     for _, row in table.frame[is_comparison(table.frame)].iterrows():
         options = {name: row[name] for name in OPTION_NAMES if name in row}
         loss = loss_label(row["coefficient"], row["weight"], options)
-        base, own = (rho.get((dataset, row["detector"], name), {}) for name in (BASELINE, loss))
+        shared = {name: value for name, value in options.items() if name in SHARED_OPTIONS}
+        without = loss_label(BASELINE, 0.0, shared)
+        base, own = (rho.get((dataset, row["detector"], name), {}) for name in (without, loss))
         for metric in table.plan.headlines:
             if pd.notna(row[f"delta_{metric}"]):
                 headline = metric == table.plan.headlines[-1]  # the one of the published figures

@@ -6,8 +6,9 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
+from corrloss import CorrelationLoss
 from corrloss.engine import hooks
-from corrloss.engine.hooks import CurveHook, ProgressHook
+from corrloss.engine.hooks import CurveHook, OnsetHook, ProgressHook
 
 
 @pytest.fixture
@@ -140,3 +141,19 @@ def test_in_a_real_training_both_hooks_hear_what_mmengine_tells(tmp_path):
     for position, stretch in enumerate(kept.curve):
         expected = sum(losses[2 * position : 2 * position + 2]) / 2
         assert stretch["loss"] == stretch["loss_line"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [("after_warm_up", [0, 0, 0, 0, 0.2, 0.2]), ("ramp", [0, 0.05, 0.1, 0.15, 0.2, 0.2])],
+)
+@pytest.mark.parametrize("first", [0, 3])  # as after a resume
+def test_the_weight_depends_on_the_update_alone(kind, weights, first):
+    losses = [CorrelationLoss(weight=0.2), CorrelationLoss(weight=0.4)]
+    runner = SimpleNamespace(model=torch.nn.ModuleList([torch.nn.Linear(2, 2), *losses]), iter=first)
+    hook = OnsetHook(kind, updates=4)
+    hook.before_train(runner)
+    for runner.iter in range(first, len(weights)):
+        hook.before_train_iter(runner, 0)
+        own = weights[runner.iter]
+        assert [loss.weight for loss in losses] == pytest.approx([own, 2 * own])

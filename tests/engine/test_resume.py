@@ -90,6 +90,17 @@ def test_an_interrupted_training_ends_with_the_same_weights_and_curve(whole, tmp
     assert resumed_curve == curve
 
 
+def test_a_rising_weight_of_the_loss_is_resumed_where_it_was(smoke_run, tmp_path):
+    def ramp(settings):
+        settings["bench"]["onset"] = {"kind": "ramp", "updates": 7}
+
+    weights, curve = finished(smoke_run(tmp_path / "whole", ramp))
+    run = smoke_run(tmp_path / "cut", ramp)
+    interrupt(run, 5, 1)
+    resumed, resumed_curve = finished(run)
+    assert same(weights, resumed) and resumed_curve == curve
+
+
 def test_the_same_seed_gives_the_same_weights_twice(whole, tmp_path):
     make, weights, curve = whole
     again, again_curve = finished(make(tmp_path))

@@ -32,6 +32,20 @@ def over_all_processes(settings):
     settings["model"]["bbox_head"]["loss_corr"]["processes"] = "all"
 
 
+def test_before_its_onset_the_loss_changes_no_bit(smoke_run, tmp_path):
+    def late(settings):
+        settings["bench"]["onset"] = {"kind": "after_warm_up", "updates": 9}
+
+    def without(settings):
+        settings["model"]["bbox_head"]["loss_corr"]["weight"] = 0
+
+    (report, weights, _), (_, expected, _) = (
+        trained(smoke_run(tmp_path / change.__name__, change)) for change in (late, without)
+    )
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert report["iterations"] == 9 and report["curve"][-1]["loss_corr"] == 0
+
+
 def test_two_processes_train_one_model(smoke_run, tmp_path):
     report, weights, _ = trained(smoke_run(tmp_path / "two", spread=TWO_PROCESSES))
     alone, alone_weights, _ = trained(smoke_run(tmp_path / "one", spread=BatchPlan()))

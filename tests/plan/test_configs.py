@@ -125,6 +125,35 @@ def test_half_the_batch_changes_nothing_else(detector, scale, images, resolved):
     assert half == full
 
 
+@pytest.mark.parametrize(("detector", "scale"), [("retinanet", "mini"), ("retinanet", "paper")])
+def test_a_length_stretches_what_counts_epochs_alone(detector, scale, resolved):
+    recipe, twice = resolved(detector, scale), resolved(detector, scale, length=2)
+    assert twice["train_cfg"]["max_epochs"] == 2 * recipe["train_cfg"]["max_epochs"]
+    for one, two in zip(recipe["param_scheduler"], twice["param_scheduler"], strict=True):
+        if one.get("by_epoch", True):
+            assert two["end"] == 2 * one["end"] and two["begin"] == 2 * one["begin"]
+            assert two.get("milestones", []) == [2 * epoch for epoch in one.get("milestones", [])]
+        else:
+            assert two == one
+    unchanged = recipe.keys() - {"train_cfg", "param_scheduler", "bench"}
+    assert all(twice[key] == recipe[key] for key in unchanged)
+
+
+@pytest.mark.parametrize(("scale", "updates"), [("mini", 50), ("paper", 500)])
+def test_the_onset_is_at_the_end_of_the_warm_up(scale, updates, resolved):
+    plain = resolved("retinanet", scale, "spearman", weight=0.1)
+    late = resolved("retinanet", scale, "spearman", weight=0.1, onset="after_warm_up")
+    assert late["bench"].pop("onset") == {"kind": "after_warm_up", "updates": updates}
+    late["bench"]["run"] = plain["bench"]["run"]
+    assert late == plain
+
+
+def test_without_a_warm_up_there_is_no_onset(project, forget, tmp_path):
+    run = Run("mini", "shapes", "toy", "pearson", 0.2, 0, (("onset", "ramp"),))
+    with pytest.raises(ExperimentError, match=r"`onset` needs a learning rate with a warm-up, .* remove"):
+        resolve(Experiments(project), run, tmp_path)
+
+
 def test_the_released_normaliser_is_an_argument_of_atss(resolved):
     options = dict(coefficient="concordance", weight=0.2)
     plain, released = (

@@ -17,7 +17,9 @@ CHOICES = {
     "gradient_to": st.sampled_from(["classifier", "regressor", "both"]),
     "processes": st.sampled_from(["own", "all"]),
     "batch": st.just("half"),
+    "length": st.integers(2, 99),
     "normaliser": st.just("released"),
+    "onset": st.sampled_from(["after_warm_up", "ramp"]),
 }
 VARIANTS = st.fixed_dictionaries(
     {"coefficient": st.sampled_from(["pearson", "concordance", "spearman"]), "weight": NUMBERS},
@@ -74,3 +76,10 @@ def test_another_recipe_without_the_loss_is_no_baseline():
     assert run.name == "mini_coco/atss/none_batchhalf/seed3"
     assert not run.has_loss and not run.is_baseline
     assert run.baseline == RUN.baseline
+
+
+def test_the_baseline_has_the_length_and_no_other_option():
+    run = replace(RUN, options=(("batch", "half"), ("length", 2), ("onset", "ramp")))
+    assert run.baseline == replace(RUN, coefficient="none", weight=0.0, options=(("length", 2),))
+    assert run.baseline.is_baseline and run.baseline.baseline == run.baseline
+    assert not replace(run.baseline, options=(("batch", "half"), ("length", 2))).is_baseline
