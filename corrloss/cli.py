@@ -516,6 +516,19 @@ def compare(
         raise typer.Exit(1)
 
 
+@command
+def proxy(
+    runs: Annotated[Path, typer.Argument(help="A scale's runs.csv.")] = Path("results/mini/runs.csv"),
+    root: Root = HERE,
+) -> None:
+    """Print AP of the baselines beside the published AP of their detectors: how much a small scale tells."""
+    from corrloss.plan.experiments import Experiments
+    from corrloss.tables.proxy import to_markdown
+    from corrloss.tables.records import read_runs
+
+    print(to_markdown(read_runs(runs), Experiments(root)))
+
+
 @functools.partial(command, hidden=True)
 def readme(reference: Path = Path("results/reference/mini"), root: Root = HERE) -> None:
     """Write the README's table anew from the reference results."""
