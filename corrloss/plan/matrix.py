@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from corrloss.plan.configs import resolve
 from corrloss.plan.data_files import PARTS, annotation_file, is_made, is_sample, raw_annotations
@@ -94,6 +96,18 @@ class Matrix:
         if name not in self.planned:
             raise ExperimentError(_no_run(name, self.scale))
         return self.planned[name]
+
+    def seconds(self, run: Run, known: Path) -> int:
+        """Seconds that trainings of the run's detector took, as a priority: the longest are to start first.
+
+        Args:
+            run: The run.
+            known: A ``runs.csv`` of the scale, such as that of the reference results.
+
+        Returns:
+            The mean, times the run's ``length``; 0 where the file or the detector in it is missing.
+        """
+        return round(_seconds_of(known).get(run.detector, 0) * dict(run.options).get("length", 1))
 
     def runs_of(self, tables: Iterable[str]) -> list[Run]:
         """The runs of some tables, each once."""
@@ -199,6 +213,19 @@ def _min_size(dataset: dict | None) -> int:
     while dataset and isinstance(dataset.get("dataset"), dict):
         dataset = dataset["dataset"]
     return ((dataset or {}).get("filter_cfg") or {}).get("min_size", 0)
+
+
+@functools.cache
+def _seconds_of(runs_csv: Path) -> dict[str, float]:
+    """Mean seconds of a training by detector; empty if there is no such file or it is damaged."""
+    seconds: dict[str, list[float]] = {}
+    try:
+        with runs_csv.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                seconds.setdefault(row["detector"], []).append(float(row["train_seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return {}
+    return {detector: fmean(of) for detector, of in seconds.items()}
 
 
 def load_matrix(settings: Settings) -> Matrix:

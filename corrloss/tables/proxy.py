@@ -70,8 +70,8 @@ def known_differences(runs: pd.DataFrame, beside: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row for each of `KNOWN` with both detectors finished: ``better, worse, what``, the difference in
-        points ``published`` and ``here``, ``low, high`` (Welch's 95% interval over seeds; NaN unless both have
-        two), ``sign``: ``right``, ``wrong``, or ``not clear`` where the interval holds 0.
+        points ``published`` and ``here``, ``low, high`` (Welch's 95% interval over seeds; NaN with one
+        seed), ``sign``: ``right``, ``wrong``, or ``not clear`` where the interval holds 0.
     """
     own, known = _baselines(runs), beside.set_index("detector")["published_AP"]
     rows = []
@@ -136,8 +136,8 @@ def _baselines(runs: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _correlation(name: str, rows: pd.DataFrame) -> str:
     value, low, high = rank_correlation(rows)
-    count = rows["AP"].notna().sum()
-    return f"Rank correlation over {name}, {count} of them: {value:.2f} (95% over detectors: {low:.2f} to {high:.2f})."
+    count, interval = rows["AP"].notna().sum(), f"95% over detectors: {low:.2f} to {high:.2f}"
+    return f"Rank correlation over {name}, {count} of them: {value:.2f} ({interval})."
 
 
 def _shown(frame: pd.DataFrame, forms: dict[str, str]) -> str:

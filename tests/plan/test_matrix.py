@@ -1,5 +1,7 @@
 """All of experiments/ at once, and a stream of broken files: each an error with place and valid choices."""
 
+from dataclasses import replace
+
 import pytest
 from toy_project import ROOT
 
@@ -118,6 +120,18 @@ def test_the_small_project_is_sound(load):
     assert list(matrix.tables) == ["toys"]
     assert list(matrix.planned) == ["shapes/toy/none/seed0", "shapes/toy/spearman_w0.2/seed0"]
     assert matrix.datasets["shapes"]["folder"] == "shapes"
+
+
+def test_seconds_of_a_detector_are_a_mean_and_nothing_where_none_are_known(load, tmp_path):
+    matrix, runs = load(), tmp_path / "runs.csv"
+    run = matrix.planned["shapes/toy/none/seed0"].run
+    assert matrix.seconds(run, runs) == 0
+    (tmp_path / "damaged.csv").write_text("detector,train_seconds\ntoy,much\n")
+    assert matrix.seconds(run, tmp_path / "damaged.csv") == 0
+    runs.write_text("detector,train_seconds\ntoy,10\ntoy,21\nother,99\n")
+    assert matrix.seconds(run, runs) == 16
+    assert matrix.seconds(replace(run, options=(("length", 3),)), runs) == 46
+    assert matrix.seconds(replace(run, detector="new"), runs) == 0
 
 
 def test_a_run_that_two_tables_share_is_planned_once(project, load):

@@ -151,6 +151,12 @@ def run_threads(wildcards):
     return bench["threads"] * bench["processes"]
 
 
+def longest_first(wildcards):
+    """Priority of a training, by the seconds of its detector in the reference results."""
+    reference = ROOT / "results/reference" / settings.scale / "runs.csv"
+    return MATRIX.seconds(planned(wildcards).run, reference)
+
+
 def run_gpus(wildcards):
     """GPUs of a run."""
     return planned(wildcards).config["bench"]["gpus"]

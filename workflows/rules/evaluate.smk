@@ -19,6 +19,7 @@ rule evaluate:
         f"{OUT}/logs/evaluate/{LOGGED}.log",
     benchmark:
         f"{OUT}/benchmarks/evaluate/{LOGGED}.tsv"
+    priority: 10000  # what is trained is evaluated before more is trained
     conda:
         "../../environment.yml"
     threads: 1

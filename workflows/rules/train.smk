@@ -19,6 +19,7 @@ rule train:
         f"{OUT}/logs/train/{LOGGED}.log",
     benchmark:
         f"{OUT}/benchmarks/train/{LOGGED}.tsv"
+    priority: longest_first
     conda:
         "../../environment.yml"
     threads: run_threads
