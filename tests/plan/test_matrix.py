@@ -125,7 +125,7 @@ def test_the_small_project_is_sound(load):
 def test_seconds_of_a_detector_are_a_mean_and_nothing_where_none_are_known(load, tmp_path):
     matrix, runs = load(), tmp_path / "runs.csv"
     run = matrix.planned["shapes/toy/none/seed0"].run
-    assert matrix.seconds(run, runs) == 0
+    assert matrix.seconds(run, tmp_path / "missing.csv") == 0
     (tmp_path / "damaged.csv").write_text("detector,train_seconds\ntoy,much\n")
     assert matrix.seconds(run, tmp_path / "damaged.csv") == 0
     runs.write_text("detector,train_seconds\ntoy,10\ntoy,21\nother,99\n")
