@@ -18,7 +18,10 @@ import typer
 from corrloss.errors import CorrLossError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from corrloss.plan.settings import Settings
+    from corrloss.plan.table_files import Table
 
 app = typer.Typer(
     help="Commands of CorrLoss Bench. The Snakemake rules call them; most people want `snakemake`.",
@@ -367,24 +370,15 @@ def collect(pairs: Pairs = None, root: Root = HERE) -> None:
 def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Make one table from runs.csv, as CSV and, beside it, Markdown and LaTeX."""
     from corrloss.files import write_csv, write_text
-    from corrloss.plan.data_files import annotation_file
     from corrloss.plan.identity import table_identity, write_identity
-    from corrloss.plan.table_files import load_table, published_ap
-    from corrloss.tables.build import build_table
-    from corrloss.tables.intervals import stored_intervals
-    from corrloss.tables.pairs import with_parts
+    from corrloss.plan.table_files import load_table
     from corrloss.tables.records import read_runs
-    from corrloss.tables.reference import load_reference
     from corrloss.tables.render import to_latex, to_markdown
 
     settings = load(root, pairs)
     plan = load_table(settings.experiments, name, settings.scale, "results")
-    reference = load_reference(settings.experiments)
     measured = read_runs(settings.runs_csv)
-    annotations = annotation_file(settings.dataset(plan.runs[0].dataset), "test", settings.data_root)
-    measured, parts = with_parts(measured, plan, settings.results, annotations, settings.ap)
-    intervals = stored_intervals(settings.results, measured, parts)
-    frame = build_table(plan, measured, reference, intervals, published_ap(settings.experiments, plan))
+    frame = filled_table(plan, measured, settings)
     known = measured.set_index("run")["identity"]
     published = settings.experiments.folder / "reference" / "paper.csv"
     identity = table_identity(plan, [known.get(run.name) for run in plan.runs], published)
@@ -396,6 +390,43 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     write_identity(
         settings.made_of(name), identity, [out.with_suffix(f".{kind}") for kind in ("csv", "md", "tex")]
     )
+
+
+@command
+def row(
+    name: Annotated[str, typer.Argument(help="<table>/<detector>")], pairs: Pairs = None, root: Root = HERE
+) -> None:
+    """Print the rows of one detector in a table, from the records of its runs."""
+    from corrloss.plan.matrix import load_matrix
+    from corrloss.tables.records import read_record, runs_frame
+    from corrloss.tables.render import NOT_EVIDENCE
+    from corrloss.tables.terminal import WIDTH, to_text
+
+    settings = load(root, pairs)
+    matrix = load_matrix(settings)
+    if name not in (rows := matrix.rows([name])):
+        raise CorrLossError(f"{name}: expected <table>/<detector>")
+    plan = rows[name]
+    measured = runs_frame((run, read_record(run.folder(settings.results).record, run)) for run in plan.runs)
+    width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    print(to_text(filled_table(plan, measured, settings), plan, width))
+    print(f"\n{NOT_EVIDENCE.get(settings.scale, '')}".rstrip())
+
+
+def filled_table(plan: Table, measured: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """A table with the figures of measured runs, intervals and published figures."""
+    from corrloss.plan.data_files import annotation_file
+    from corrloss.plan.table_files import published_ap
+    from corrloss.tables.build import build_table
+    from corrloss.tables.intervals import stored_intervals
+    from corrloss.tables.pairs import with_parts
+    from corrloss.tables.reference import load_reference
+
+    reference = load_reference(settings.experiments)
+    annotations = annotation_file(settings.dataset(plan.runs[0].dataset), "test", settings.data_root)
+    measured, parts = with_parts(measured, plan, settings.results, annotations, settings.ap)
+    intervals = stored_intervals(settings.results, measured, parts)
+    return build_table(plan, measured, reference, intervals, published_ap(settings.experiments, plan))
 
 
 @command

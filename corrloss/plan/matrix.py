@@ -168,15 +168,40 @@ class Matrix:
             out: Folder of the results of the scale.
 
         Returns:
-            The tables that are named, or all tables if a target is not a table or a group of tables.
+            The tables that are named, or all tables if a target is not a table, its row or a group of tables.
+
+        Raises:
+            ExperimentError: See `rows`.
         """
+        targets = list(targets)
         known = {"main": self.main_tables, self.scale: self.main_tables, "analysis": self.analysis_tables}
         known |= {"report": self.main_tables, f"{out}/report.html": self.main_tables}
         for name in self.result_tables:
             known[name] = known[f"{out}/tables/{name}.csv"] = [name]
         known |= {name: [] for name in self.overhead_tables}
+        known |= {row: [table.name] for row, table in self.rows(targets).items()}
         requested = [known.get(target, self.result_tables) for target in set(targets) or {"main"}]
         return [name for name in self.result_tables if any(name in tables for tables in requested)]
+
+    def rows(self, targets: Iterable[str]) -> dict[str, Table]:
+        """The targets of a call of Snakemake that are one detector of a table: ``<table>/<detector>``.
+
+        Raises:
+            ExperimentError: There is no such table, or it has no such detector.
+        """
+        detectors = {run.detector for table in self.tables.values() for run in table.runs}
+        rows = {}
+        for target in targets:
+            name, _, detector = target.partition("/")
+            if name not in self.result_tables and detector in detectors:
+                known = ", ".join(self.result_tables)
+                raise ExperimentError(f"{target}: expected <table>/<detector> with a table of {known}")
+            if name in self.result_tables and detector:
+                rows[target] = self.tables[name].row(detector)
+                if not rows[target].runs:
+                    known = ", ".join(dict.fromkeys(run.detector for run in self.tables[name].runs))
+                    raise ExperimentError(f"{target}: expected <table>/<detector> with a detector of {known}")
+        return rows
 
     def test_dev_data(self, run: Run) -> str:
         """Name of the data set that is used as COCO test-dev in the tables that have a run.

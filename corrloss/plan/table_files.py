@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.model_zoo import model_of
@@ -45,6 +45,11 @@ class Table:
     question: str = ""
     max_detections: int = 100
     control: bool = False
+
+    def row(self, detector: str) -> Table:
+        """This table with the runs of one detector alone."""
+        runs = tuple(run for run in self.runs if run.detector == detector)
+        return replace(self, title=f"{self.title}: {detector}", runs=runs)
 
 
 def load_table(experiments: Experiments, name: str, scale: str, needed: str = "") -> Table:

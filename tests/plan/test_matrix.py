@@ -192,6 +192,31 @@ def test_the_targets_of_a_call_request_tables(paper, targets, tables):
     assert requested == (expected[tables] if isinstance(tables, str) else tables)
 
 
+def test_a_target_may_be_one_detector_of_a_table(paper):
+    rows = paper.rows(["nms_based/atss", "nms_free", "results/paper/runs.csv", "main"])
+    assert list(rows) == ["nms_based/atss"]
+    table = rows["nms_based/atss"]
+    assert {run.detector for run in table.runs} == {"atss"} and len(table.runs) == 9  # three seeds
+    assert set(table.runs) < set(paper.tables["nms_based"].runs)
+    assert paper.requested_tables(["nms_based/atss"], "results/paper") == ["nms_based"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "nms_based/yolact",
+            r"nms_based/yolact: expected <table>/<detector> with a detector of retinanet, fov",
+        ),
+        ("nms_besed/atss", r"nms_besed/atss: expected <table>/<detector> with a table of .*nms_based"),
+        ("overhead/atss", r"overhead/atss: expected <table>/<detector> with a table of"),
+    ],
+)
+def test_a_row_that_is_not_there_is_refused(paper, target, message):
+    with pytest.raises(ExperimentError, match=message):
+        paper.rows([target])
+
+
 def test_runs_of_several_tables_are_listed_once(paper):
     runs = paper.runs_of(["weight", "nms_based"])
     assert len(set(runs)) == len(runs)

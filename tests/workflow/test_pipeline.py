@@ -1,6 +1,7 @@
 """The pipeline end to end at scale smoke: real trainings of a few iterations, through Snakemake."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -61,6 +62,15 @@ def test_runs_csv_and_table_hold_the_records(finished):
     assert pd.isna(base["delta_AP"]) or base["delta_AP"] == 0
     assert pd.isna(loss["mask_AP"]) and not pd.isna(yolact["mask_AP"])
     assert "mean nothing" in (finished.folder / "results/smoke/tables/pair.md").read_text()
+
+
+def test_the_rows_of_one_detector_are_printed(finished):
+    done = finished.snakemake("pair/retinanet")
+    assert done.returncode == 0, done.stdout
+    table = pd.read_csv(finished.folder / "results/smoke/tables/pair.csv")
+    for _, row in table[table["detector"] == "retinanet"].iterrows():
+        assert re.search(rf"{row['coefficient']}.* {row['AP']:.1f} +{row['AP50']:.1f}", done.stdout)
+    assert "yolact" not in done.stdout and "mean nothing" in done.stdout
 
 
 def test_progress_is_visible(finished):

@@ -59,6 +59,14 @@ def dry_run(folder, *arguments):
     return done.returncode, done.stdout + done.stderr
 
 
+def test_one_detector_of_a_table_is_a_target(folder):
+    code, said = dry_run(folder, "nms_based/atss", "--config", "scale=mini")
+    assert code == 0, said
+    assert count(said, "train") == count(said, "evaluate") == 3 and count(said, "table") == 0
+    code, said = dry_run(folder, "nms_based/atts", "--config", "scale=mini")
+    assert code != 0 and "expected <table>/<detector> with a detector of retinanet, foveabox, atss" in said
+
+
 def test_a_target_that_is_named_as_a_scale_picks_it(folder):
     code, said = dry_run(folder, "small", "--config", "data_root=elsewhere")
     assert code == 0, said

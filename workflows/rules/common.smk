@@ -54,6 +54,7 @@ try:
         workflow.config_settings.configfiles,
     )
     MATRIX = load_matrix(settings)
+    ROWS = MATRIX.rows(TARGETS)
 except (CorrLossError, OSError) as error:
     raise WorkflowError(str(error))
 
@@ -191,7 +192,12 @@ def test_dev_data(wildcards):
 
 def run_files(tables, pattern):
     """One file of every run of some tables."""
-    return [str(pattern).format(**run_wildcards(run)) for run in MATRIX.runs_of(tables)]
+    return files_of(MATRIX.runs_of(tables), pattern)
+
+
+def files_of(runs, pattern):
+    """One file of each of some runs."""
+    return [str(pattern).format(**run_wildcards(run)) for run in runs]
 
 
 def rehearsals_of(tables):

@@ -94,3 +94,24 @@ for table_name in MATRIX.result_tables:
                 if MATRIX.tables[table_name].test_dev
                 else []
             ),
+
+
+# `snakemake <table>/<detector>`: trains what these rows of a table need, and prints them.
+for row, plan in ROWS.items():
+
+    rule:
+        name:
+            row
+        input:
+            files_of(plan.runs, RUN.record),
+            files_of(plan.runs, RUN.replicates()),
+        log:
+            f"{OUT}/logs/rows/{row}.log",
+        localrule: True
+        conda:
+            "../../environment.yml"
+        params:
+            settings=command_settings,
+            row=row,
+        shell:
+            "logged {log:q} corrloss row {params.row:q} {params.settings}"
