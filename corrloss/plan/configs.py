@@ -37,6 +37,8 @@ OWN_KEYS = ("channels_last", "epochs")
 OF_TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
 # Numbers of epochs in a scheduler that counts epochs.
 EPOCHS = {"begin", "end", "milestones", "step_size", "T_max"}
+# Hooks of mmdet's configs whose work a hook of every training does: `corrloss.engine.hooks.DivergenceHook`.
+REPLACED_HOOKS = {"CheckInvalidLossHook"}
 LOADERS = {"train_dataloader": "train", "test_dataloader": "test"}
 # Paths and worker counts: different on every machine, the same result.
 LOCAL = {"data_root", "num_workers", "persistent_workers", "backend_args", "pretrained"}
@@ -93,6 +95,7 @@ def _without_loss(
     settings = read_settings(experiments, "detector", detector, cache)
     data = read_settings(experiments, "dataset", dataset, cache)
 
+    _refuse_hooks(settings, experiments.folder / "detectors" / f"{detector}.py")
     config = Config(copy.deepcopy({key: settings[key] for key in DECISIVE if key in settings}))
     masks = bool(settings.get("masks", False))
     data_file = experiments.folder / "datasets" / f"{dataset}.py"
@@ -113,6 +116,16 @@ def _without_loss(
     bench["pretrained"] = use_local_weights(plain["model"], data_root)
     bench["starting_weights"] = starting_weights(plain["model"], bench["pretrained"])
     return {**plain, "bench": bench | {key: sizes[key] for key in ("processes", "threads", "gpus")}}
+
+
+def _refuse_hooks(settings: dict, path: Path) -> None:
+    """Raise ExperimentError for hooks that the recipe has and no training here would run."""
+    names = [hook["type"] for hook in settings.get("custom_hooks") or ()]
+    if unknown := [name for name in names if name not in REPLACED_HOOKS]:
+        raise ExperimentError(
+            f"{path}: at custom_hooks: expected none, found {', '.join(unknown)}: hooks of a recipe are not "
+            "run here; write `custom_hooks = []` to train without them"
+        )
 
 
 def _published(

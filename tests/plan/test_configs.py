@@ -148,6 +148,20 @@ def test_the_onset_is_at_the_end_of_the_warm_up(scale, updates, resolved):
     assert late == plain
 
 
+def test_hooks_of_a_recipe_that_no_training_runs_are_refused(project, forget, tmp_path):
+    path = project / "experiments" / "detectors" / "toy.py"
+    run, text = Run("mini", "shapes", "toy", "none", 0.0, 0), path.read_text()
+    path.write_text(text + 'custom_hooks = [dict(type="CheckInvalidLossHook"), dict(type="EMAHook")]\n')
+    forget()
+    with pytest.raises(
+        ExperimentError, match=r"toy\.py: at custom_hooks: .* found EMAHook: .* `custom_hooks = "
+    ):
+        resolve(Experiments(project), run, tmp_path)
+    path.write_text(text + 'custom_hooks = [dict(type="CheckInvalidLossHook")]\n')
+    forget()
+    resolve(Experiments(project), run, tmp_path)
+
+
 def test_without_a_warm_up_there_is_no_onset(project, forget, tmp_path):
     run = Run("mini", "shapes", "toy", "pearson", 0.2, 0, (("onset", "ramp"),))
     with pytest.raises(ExperimentError, match=r"`onset` needs a learning rate with a warm-up, .* remove"):
