@@ -110,6 +110,11 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
     # mmengine passes a GPU number to DistributedDataParallel even where there is no GPU.
     wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
     on_cpu = dict(model_wrapper_cfg=wrapper) if several and not config.bench.gpus else {}
+    visualizer = None
+    if config.bench.get("tensorboard"):
+        events = RunFolder(checkpoints.folder.parents[1]).tensorboard
+        backend = dict(type="TensorboardVisBackend", save_dir=str(events))
+        visualizer = dict(type="Visualizer", vis_backends=[backend])
     runner = Runner(
         model=config.model,
         work_dir=str(checkpoints.folder),
@@ -119,6 +124,7 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
         param_scheduler=config.param_scheduler,
         default_hooks=dict(logger=dict(type="LoggerHook", interval=50), checkpoint=None),
         custom_hooks=hooks,
+        visualizer=visualizer,
         randomness=config.randomness,
         default_scope=config.default_scope,
         log_level="WARNING",

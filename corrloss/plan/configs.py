@@ -40,8 +40,8 @@ EPOCHS = {"begin", "end", "milestones", "step_size", "T_max"}
 # Hooks of mmdet's configs whose work a hook of every training does: `corrloss.engine.hooks.DivergenceHook`.
 REPLACED_HOOKS = {"CheckInvalidLossHook"}
 LOADERS = {"train_dataloader": "train", "test_dataloader": "test"}
-# Paths and worker counts: different on every machine, the same result.
-LOCAL = {"data_root", "num_workers", "persistent_workers", "backend_args", "pretrained"}
+# Paths, worker counts and logs: different on every machine, the same result.
+LOCAL = {"data_root", "num_workers", "persistent_workers", "backend_args", "pretrained", "tensorboard"}
 
 
 def resolve(

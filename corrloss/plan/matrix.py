@@ -298,6 +298,7 @@ def _tables(experiments: Experiments, scale: str) -> dict[str, Table]:
 def _plan(settings: Settings, run: Run, data: dict[str, str]) -> Planned:
     config = resolve(settings.experiments, run, settings.data_root, settings.cache, settings.batch)
     config["bench"]["identity"] = run_identity(config, data, settings.ap)
+    config["bench"]["tensorboard"] = settings.tensorboard
     return Planned(run, config)
 
 

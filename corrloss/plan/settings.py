@@ -42,6 +42,7 @@ class Settings:
     precision: str | None
     rescale_lr: bool
     on_cpu: bool
+    tensorboard: bool
     rehearsal_updates: int
     gpus: int | None
     gpu_hour_price: float | None

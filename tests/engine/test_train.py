@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from corrloss.engine.hooks import DivergenceHook
 from corrloss.engine.predict import predict
@@ -30,6 +31,18 @@ def explode(settings):
 def over_all_processes(settings):
     """One coefficient over the positives of all processes."""
     settings["model"]["bbox_head"]["loss_corr"]["processes"] = "all"
+
+
+def test_what_tensorboard_reads_changes_no_weight(smoke_run, tmp_path):
+    def shown(settings):
+        settings["bench"]["tensorboard"] = True
+
+    run, plain = smoke_run(tmp_path / "shown", shown), smoke_run(tmp_path / "plain")
+    (_, weights, _), (_, expected, _) = trained(run), trained(plain)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    events = EventAccumulator(str(run.tensorboard)).Reload()
+    assert {"loss", "loss_corr", "lr"} <= set(events.Tags()["scalars"])
+    assert not plain.tensorboard.exists()
 
 
 def test_before_its_onset_the_loss_changes_no_bit(smoke_run, tmp_path):
