@@ -66,11 +66,6 @@ class RunFolder:
         return self.path / "training.json"
 
     @property
-    def tensorboard(self) -> Path:
-        """Folder of the event files of TensorBoard, if the setting ``tensorboard`` was on."""
-        return self.path / "tensorboard"
-
-    @property
     def prediction(self) -> Path:
         """Report of the prediction, JSON with `PREDICTION_KEYS`."""
         return self.path / "prediction.json"

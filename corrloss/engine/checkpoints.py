@@ -33,6 +33,11 @@ class Checkpoints:
         """Those of a run's planned training; another identity has another folder, and starts without any."""
         return cls(folder.checkpoints(config.bench.identity.training))
 
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files, in the run's folder: it stays when checkpoints are removed."""
+        return self.folder.parents[1] / "tensorboard"
+
     def path(self, iteration: int) -> Path:
         """File of the checkpoint after so many iterations."""
         return self.folder / f"iter_{iteration:09d}.pth"

@@ -112,8 +112,7 @@ def build_runner(config: Config, checkpoints: Checkpoints, hooks: list, log: Cal
     on_cpu = dict(model_wrapper_cfg=wrapper) if several and not config.bench.gpus else {}
     visualizer = None
     if config.bench.get("tensorboard"):
-        events = RunFolder(checkpoints.folder.parents[1]).tensorboard
-        backend = dict(type="TensorboardVisBackend", save_dir=str(events))
+        backend = dict(type="TensorboardVisBackend", save_dir=str(checkpoints.tensorboard))
         visualizer = dict(type="Visualizer", vis_backends=[backend])
     runner = Runner(
         model=config.model,

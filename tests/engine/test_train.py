@@ -40,9 +40,9 @@ def test_what_tensorboard_reads_changes_no_weight(smoke_run, tmp_path):
     run, plain = smoke_run(tmp_path / "shown", shown), smoke_run(tmp_path / "plain")
     (_, weights, _), (_, expected, _) = trained(run), trained(plain)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    events = EventAccumulator(str(run.tensorboard)).Reload()
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload()
     assert {"loss", "loss_corr", "lr"} <= set(events.Tags()["scalars"])
-    assert not plain.tensorboard.exists()
+    assert not (plain.path / "tensorboard").exists()
 
 
 def test_before_its_onset_the_loss_changes_no_bit(smoke_run, tmp_path):
