@@ -15,7 +15,7 @@ from corrloss.tables.reference import by_cell, load_reference, published
 
 DENSE = (
     "retinanet", "fcos", "foveabox", "atss", "atss_no_aux", "paa", "paa_no_aux", "gfl", "vfnet", "tood",
-    "rs_atss", "rs_paa",
+    "rs_atss", "rs_paa", "rtmdet",
 )  # fmt: skip
 #: A detector, another that is known to be worse, and in what they differ.
 KNOWN = (
