@@ -66,6 +66,7 @@ class Experiments:
         schema = load_yaml(self.root / "workflows" / "schemas" / f"{kind}.yaml")
         if kind == "table":
             schema["properties"]["rows"]["items"]["properties"]["detector"]["enum"] = self.detectors
+            schema["properties"]["dataset"]["enum"] = self.datasets
             schema["$defs"]["seeds"]["propertyNames"] = {"enum": self.scales}
             schema["$defs"]["scales"]["items"]["enum"] = self.scales
         if kind == "scale":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.model_zoo import model_of
-from corrloss.plan.runs import BASELINE, OPTION_NAMES, PUBLISHED, Run
+from corrloss.plan.runs import OPTION_NAMES, PUBLISHED, Run
 from corrloss.plan.schema import ExperimentError
 
 HEADLINES = ("AP", "mask_AP")
@@ -19,7 +19,8 @@ class Table:
     Attributes:
         name: Name of its file.
         title: Heading for people.
-        data: Which data set of the scale its runs use, ``coco`` or ``cityscapes``.
+        data: Which data set of the scale its runs use, ``coco`` or ``cityscapes``; empty if it names one of
+            its own, of which nothing is published.
         metrics: Columns of measured values, in order; none of kind ``overhead``.
         headlines: Metrics whose difference to the baseline is shown; the published figures are of the last.
         main: Whether a plain ``snakemake`` makes it.
@@ -70,58 +71,75 @@ def load_table(experiments: Experiments, name: str, scale: str, needed: str = ""
     """
     content = experiments.read("table", name)
     sizes = experiments.read("scale", scale)
-    datasets = sizes["datasets"]
-    if content["data"] not in datasets and "published" in sizes:
-        content = content | {"rows": []}  # published weights are of COCO
-    elif content["data"] not in datasets:
-        known = ", ".join(sorted(datasets))
-        raise ExperimentError(
-            f"{experiments.folder}/tables/{name}.yaml: at data: expected one of {known}, which scale "
-            f"{scale!r} has a data set for, got {content['data']!r}"
-        )
+    path = f"{experiments.folder}/tables/{name}.yaml"
     kind, metrics = content.get("kind", "results"), tuple(content.get("metrics", ()))
     headlines = tuple(metric for metric in metrics if metric in HEADLINES)
     if kind == "results" and not headlines:
         raise ExperimentError(
-            f"{experiments.folder}/tables/{name}.yaml: at metrics: expected one of {', '.join(HEADLINES)}, "
+            f"{path}: at metrics: expected one of {', '.join(HEADLINES)}, "
             f"whose difference to the baseline a table shows, got {', '.join(metrics)}"
         )
-    notes: dict[Run, str] = {}
-    for row in content["rows"]:
-        seeds = content.get("seeds", {}) | row.get("seeds", {})
-        for variant in row["variants"]:
-            if (variant["coefficient"] == PUBLISHED) != ("published" in sizes):
-                continue  # trained and published weights are never of one scale
-            if scale in variant.get("scales", row.get("scales", content.get("scales", [scale]))):
-                for seed in seeds.get(scale, [0]):
-                    run = make_run(scale, datasets[content["data"]], row["detector"], variant, seed)
-                    notes[run] = variant.get("note", "")
+    notes = _runs(content, scale, sizes, path)
     if needed and (kind != needed or not notes):
         raise ExperimentError(
-            f"{experiments.folder}/tables/{name}.yaml: expected a table of kind {needed!r} with runs at "
+            f"{path}: expected a table of kind {needed!r} with runs at "
             f"scale {scale!r}, got kind {kind!r} with {len(notes)} runs; name another table or scale"
         )
-    for run in notes:
-        if run.baseline not in notes:
-            raise ExperimentError(
-                f"{experiments.folder}/tables/{name}.yaml: {run.name} has no baseline in this table; "
-                f"add the variant {{coefficient: {BASELINE}}} to detector {run.detector}"
-            )
     return Table(
         name=name,
         title=content["title"],
-        data=content["data"],
+        data=content.get("data", ""),
         metrics=metrics,
         headlines=headlines,
         main=content.get("main", True),
         runs=tuple(notes),
         notes=notes,
-        test_dev=datasets.get("test_dev") if content.get("test_dev") else None,
+        test_dev=sizes["datasets"].get("test_dev") if content.get("test_dev") else None,
         kind=kind,
         question=" ".join(content.get("question", "").split()),
         max_detections=content.get("max_detections", 100),
         control=content.get("control", False),
     )
+
+
+def _runs(content: dict, scale: str, sizes: dict, path: str) -> dict[Run, str]:
+    """The runs of a table at a scale, in order, with what the file notes of each.
+
+    Raises:
+        ExperimentError: The scale has no such data set, or a variant lacks the baseline that it is compared
+            with.
+    """
+    published = "published" in sizes
+    dataset = content.get("dataset") or sizes["datasets"].get(content["data"])
+    if published and (dataset is None or "dataset" in content):
+        return {}  # published weights are of COCO
+    if dataset is None:
+        known = ", ".join(sorted(sizes["datasets"]))
+        raise ExperimentError(
+            f"{path}: at data: expected one of {known}, which scale {scale!r} has a data set for, got "
+            f"{content['data']!r}"
+        )
+    notes: dict[Run, str] = {}
+    for row in content["rows"]:
+        seeds = content.get("seeds", {}) | row.get("seeds", {})
+        for variant in row["variants"]:
+            if (variant["coefficient"] == PUBLISHED) != published:
+                continue  # trained and published weights are never of one scale
+            if scale in variant.get("scales", row.get("scales", content.get("scales", [scale]))):
+                for seed in seeds.get(scale, [0]):
+                    notes[make_run(scale, dataset, row["detector"], variant, seed)] = variant.get("note", "")
+    for run in notes:
+        if run.baseline not in notes:
+            raise ExperimentError(
+                f"{path}: {run.name} has no baseline in this table; "
+                f"add the variant {{{_written(run.baseline)}}} to detector {run.detector}"
+            )
+    return notes
+
+
+def _written(run: Run) -> str:
+    """A run without the loss as a variant of a table file."""
+    return ", ".join(f"{key}: {value}" for key, value in (("coefficient", run.coefficient), *run.options))
 
 
 def published_ap(experiments: Experiments, table: Table) -> dict[str, dict[str, float]]:

@@ -68,6 +68,12 @@ def test_every_table_is_sound_at_every_scale(name, scale):
     assert all(run.scale == scale for run in table.runs)
 
 
+def test_a_data_set_of_ones_own_is_a_table_of_its_own(toys):
+    table = toys(lambda content: content.update(dataset="shapes") or content.pop("data"))
+    assert {run.dataset for run in table.runs} == {"shapes"}
+    assert table.data == "" and len(table.runs) == 2  # nothing is published of it
+
+
 def test_fair_baseline_has_the_pairs_of_the_release():
     runs = {run.name.removesuffix("/seed0") for run in load_table(REAL, "fair_baseline", "paper").runs}
     assert runs >= {
