@@ -21,6 +21,7 @@ from corrloss.plan.identity import (
     run_identity,
     table_identity,
 )
+from corrloss.plan.pretrained import FOLDER
 from corrloss.plan.runs import Run
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.settings import Settings
@@ -38,6 +39,20 @@ class Planned:
     def identity(self) -> dict[str, str]:
         """From `corrloss.plan.identity.run_identity`."""
         return self.config["bench"]["identity"]
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of the training, over all its processes."""
+        return self.config["bench"]["threads"] * self.config["bench"]["processes"]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the training."""
+        return self.config["bench"]["gpus"]
+
+    def weights_in(self, data_root: Path) -> list[Path]:
+        """Local files of the published weights that the run starts from."""
+        return [data_root / FOLDER / name for name in self.config["bench"]["pretrained"]]
 
 
 @dataclass(frozen=True)
@@ -202,6 +217,29 @@ class Matrix:
                     known = ", ".join(dict.fromkeys(run.detector for run in self.tables[name].runs))
                     raise ExperimentError(f"{target}: expected <table>/<detector> with a detector of {known}")
         return rows
+
+    def datasets_of(self, table: str) -> list[str]:
+        """Names of the data sets of a table's runs."""
+        return sorted({run.dataset for run in self.tables[table].runs})
+
+    def read_by(self, table: str, results: Path, parts: Iterable[str]) -> list[Path]:
+        """Files of its runs that a table is made of besides ``runs.csv``: replicates, and detections.
+
+        Args:
+            table: Name of the table.
+            results: Folder of all results.
+            parts: Metrics that are measured on the detections of a run and its baseline.
+        """
+        folders = [run.folder(results) for run in self.tables[table].runs]
+        files = [folder.replicates() for folder in folders]
+        if set(parts) & set(self.tables[table].metrics):
+            files += [file for folder in folders for file in (folder.prediction, folder.detections())]
+        return files
+
+    def rehearsals(self, tables: Iterable[str], results: Path) -> list[Path]:
+        """Reports of the rehearsals of some tables' runs, one of all seeds."""
+        runs = dict.fromkeys(run.rehearsed for run in self.runs_of(tables))
+        return [run.rehearsal_folder(results).rehearsal for run in runs if run.name in self.planned]
 
     def test_dev_data(self, run: Run) -> str:
         """Name of the data set that is used as COCO test-dev in the tables that have a run.

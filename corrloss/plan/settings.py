@@ -23,6 +23,26 @@ class SettingsError(CorrLossError):
     """A setting is unknown or has a wrong value; the message names it."""
 
 
+def with_scale_of(targets: Iterable[str], pairs: Iterable[str], scales: Iterable[str]) -> list[str]:
+    """Settings of the command line, with ``scale=NAME`` where a target is named as a scale.
+
+    Args:
+        targets: Targets of a call of Snakemake.
+        pairs: What ``--config`` was given.
+        scales: Names of all scales.
+
+    Raises:
+        SettingsError: That is another scale than the one in ``pairs``, or two targets are scales.
+    """
+    pairs, named = list(pairs), {f"scale={name}" for name in scales if name in targets}
+    chosen = named | {pair for pair in pairs if pair.startswith("scale=")}
+    if named and len(chosen) > 1:
+        raise SettingsError(
+            f"expected one scale, got {', '.join(sorted(chosen))}: a target that is named as a scale picks it"
+        )
+    return [*pairs, *sorted(named - set(pairs))]
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings; ``config/config.yaml`` describes each of them.

@@ -1,6 +1,7 @@
 """All of experiments/ at once, and a stream of broken files: each an error with place and valid choices."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from toy_project import ROOT
@@ -193,6 +194,31 @@ def test_the_targets_of_a_call_request_tables(paper, targets, tables):
     expected = {"main": main, "main and weight": [*main, "weight"], "all": everything}
     requested = paper.requested_tables(targets, "out")
     assert requested == (expected[tables] if isinstance(tables, str) else tables)
+
+
+def test_what_a_run_needs_of_a_machine(paper, real_settings):
+    (run,) = (one for one in paper.planned.values() if one.run.name == "coco/atss/none/seed0")
+    assert (run.threads, run.gpus) == (16, 4)  # four processes
+    (weights,) = run.weights_in(Path("data"))
+    assert weights.parent == Path("data/weights") and weights.name.startswith("resnet50-")
+    mini = load_matrix(real_settings("scale=mini")).planned["mini_coco/atss/none/seed0"]
+    assert (mini.threads, mini.gpus, mini.weights_in(Path("data"))) == (1, 0, [])
+
+
+def test_what_a_table_reads_of_its_runs(paper):
+    runs, results = paper.tables["nms_free"].runs, Path("results")
+    replicates = [run.folder(results).replicates() for run in runs]
+    assert paper.read_by("nms_free", results, ["order_AP"]) == replicates
+    read = paper.read_by("nms_free", results, ["AP"])  # as if AP were measured on pairs of detections
+    assert set(read) == {*replicates, *(file for run in runs for file in _detections(run.folder(results)))}
+    assert paper.datasets_of("cityscapes") == ["cityscapes"]
+    rehearsed = paper.rehearsals(["nms_free"], results)
+    assert len(rehearsed) == len({(run.detector, run.variant) for run in runs})  # one of all seeds
+    assert rehearsed[0] == Path("results/paper/rehearsal/coco/sparse_rcnn/none/seed0/rehearsal.json")
+
+
+def _detections(folder):
+    return folder.prediction, folder.detections()
 
 
 def test_a_target_may_be_one_detector_of_a_table(paper):

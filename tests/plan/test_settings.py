@@ -9,7 +9,7 @@ from toy_project import ROOT
 
 from corrloss.plan.batch_plan import BatchPlan
 from corrloss.plan.schema import ExperimentError
-from corrloss.plan.settings import FILE, SCHEMA, Settings, SettingsError
+from corrloss.plan.settings import FILE, SCHEMA, Settings, SettingsError, with_scale_of
 
 
 def test_the_defaults_are_those_of_the_file():
@@ -140,3 +140,22 @@ def test_commands_are_given_what_differs_from_the_file(monkeypatch):
 
 def test_commands_are_given_the_root_where_it_is_not_the_working_folder(project):
     assert Settings.load(project).arguments() == [f"--root={project}"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "pairs", "settings"),
+    [
+        ([], ["ap=hotcoco"], ["ap=hotcoco"]),
+        (["nms_free"], ["scale=paper", "scale=mini"], ["scale=paper", "scale=mini"]),  # the last one counts
+        (["small"], ["ap=hotcoco"], ["ap=hotcoco", "scale=small"]),
+        (["small", "nms_free"], ["scale=small"], ["scale=small"]),
+    ],
+)
+def test_a_target_that_is_named_as_a_scale_is_a_setting(targets, pairs, settings):
+    assert with_scale_of(targets, pairs, ["mini", "small", "paper"]) == settings
+
+
+@pytest.mark.parametrize(("targets", "pairs"), [(["small"], ["scale=paper"]), (["small", "mini"], [])])
+def test_two_scales_are_refused(targets, pairs):
+    with pytest.raises(SettingsError, match=r"expected one scale, got scale=\w+, scale=small"):
+        with_scale_of(targets, pairs, ["mini", "small", "paper"])

@@ -6,7 +6,10 @@ for name, data in MATRIX.datasets.items():
             name:
                 f"make_{name}"
             input:
-                inputs(data_files.made_mark(data, DATA_ROOT), generator_of(name)),
+                inputs(
+                    data_files.made_mark(data, DATA_ROOT),
+                    lambda wildcards, data=data: identity.generator_identity(data),
+                ),
             output:
                 data_files.made_files(data, DATA_ROOT),
                 data_files.made_mark(data, DATA_ROOT),
@@ -34,7 +37,12 @@ for name, data in MATRIX.datasets.items():
             name:
                 f"fetch_{name}"
             input:
-                inputs(data_files.made_mark(data, DATA_ROOT, "train"), sample_of(name)),
+                inputs(
+                    data_files.made_mark(data, DATA_ROOT, "train"),
+                    lambda wildcards, data=data: identity.fetched_sample(
+                        data, DATA_ROOT
+                    ),
+                ),
             output:
                 data_files.annotation_file(data, "train", DATA_ROOT),
                 data_files.made_mark(data, DATA_ROOT, "train"),
@@ -61,7 +69,7 @@ for name, data in MATRIX.datasets.items():
             input:
                 inputs(
                     data_files.made_mark(data, DATA_ROOT, part),
-                    generator_of(name),
+                    lambda wildcards, data=data: identity.generator_identity(data),
                     *data_files.made_files(data, DATA_ROOT),
                 ),
             output:
@@ -92,7 +100,9 @@ rule check_data:
         inputs(
             settings.checked("{dataset}"),
             lambda wildcards: MATRIX.check_identity(wildcards.dataset),
-            made_annotations,
+            lambda wildcards: data_files.annotations_by_rules(
+                MATRIX.datasets.get(wildcards.dataset, {}), DATA_ROOT
+            ),
         ),
     output:
         settings.checked("{dataset}"),

@@ -3,14 +3,14 @@ rule evaluate:
     input:
         inputs(
             RUN.record,
-            planned_identity("evaluation"),
+            lambda wildcards: planned(wildcards).identity["evaluation"],
             RUN.training,
             RUN.prediction,
             RUN.detections(),
             RUN.positives,
             RUN.bound("best"),
             RUN.bound("worst"),
-            checked_data,
+            settings.checked("{dataset}"),
         ),
     output:
         RUN.record,

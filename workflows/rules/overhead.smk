@@ -4,7 +4,13 @@ ruleorder: time_training > table
 
 rule time_training:
     input:
-        inputs(f"{OUT}/tables/{{table}}.json", table_identity, overhead_data),
+        inputs(
+            f"{OUT}/tables/{{table}}.json",
+            lambda wildcards: MATRIX.table_identity(wildcards.table, PAPER),
+            lambda wildcards: map(
+                settings.checked, MATRIX.datasets_of(wildcards.table)
+            ),
+        ),
     output:
         report(
             f"{OUT}/tables/{{table}}.csv",

@@ -5,8 +5,8 @@ rule rehearse_run:
     input:
         inputs(
             REHEARSAL.rehearsal,
-            planned_identity("training"),
-            checked_data,
+            lambda wildcards: planned(wildcards).identity["training"],
+            settings.checked("{dataset}"),
             run_weights,
         ),
     output:
@@ -15,9 +15,9 @@ rule rehearse_run:
         f"{OUT}/logs/rehearse/{LOGGED}.log",
     conda:
         "../../environment.yml"
-    threads: run_threads
+    threads: lambda wildcards: planned(wildcards).threads
     resources:
-        gpu=run_gpus,
+        gpu=lambda wildcards: planned(wildcards).gpus,
         gpu_lease="",
         mem_mb=4000,
         runtime=120,
@@ -37,7 +37,7 @@ for rehearsal, tables in {
         name:
             rehearsal
         input:
-            rehearsals_of(tables),
+            MATRIX.rehearsals(tables, settings.results),
         log:
             f"{OUT}/logs/{rehearsal}.log",
         localrule: True

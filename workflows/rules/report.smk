@@ -3,7 +3,7 @@ rule report:
     input:
         inputs(
             f"{OUT}/report.json",
-            lambda wildcards: report_identity(
+            lambda wildcards: identity.report_identity(
                 MATRIX.table_identity(name, PAPER) for name in MATRIX.main_tables
             ),
             lambda wildcards: expand(

@@ -4,7 +4,9 @@ rule runs:
         inputs(
             settings.runs_csv,
             lambda wildcards: MATRIX.is_current(settings.runs_csv, requested_tables()),
-            lambda wildcards: run_files(requested_tables(), RUN.record),
+            lambda wildcards: [
+                folder.record for folder in folders_of(requested_tables())
+            ],
         ),
     output:
         report(
@@ -34,8 +36,8 @@ rule table:
     input:
         inputs(
             f"{OUT}/tables/{{table}}.json",
-            table_identity,
-            stored_for_table,
+            lambda wildcards: MATRIX.table_identity(wildcards.table, PAPER),
+            lambda wildcards: MATRIX.read_by(wildcards.table, settings.results, PARTS),
             settings.runs_csv,
         ),
     output:
@@ -90,7 +92,7 @@ for table_name in MATRIX.result_tables:
             f"{OUT}/tables/{table_name}.csv",
             f"{OUT}/runs.csv",
             (
-                run_files([table_name], TEST_DEV_ZIP)
+                [folder.test_dev / TEST_DEV_ZIP for folder in folders_of([table_name])]
                 if MATRIX.tables[table_name].test_dev
                 else []
             ),
@@ -103,8 +105,8 @@ for row, plan in ROWS.items():
         name:
             row
         input:
-            files_of(plan.runs, RUN.record),
-            files_of(plan.runs, RUN.replicates()),
+            [run.folder(settings.results).record for run in plan.runs],
+            [run.folder(settings.results).replicates() for run in plan.runs],
         log:
             f"{OUT}/logs/rows/{row}.log",
         localrule: True

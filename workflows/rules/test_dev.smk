@@ -6,10 +6,12 @@ rule predict_test_dev:
             lambda wildcards: MATRIX.submission_identity(planned(wildcards)),
             RUN.weights,
             RUN.training,
-            lambda wildcards: [settings.checked(test_dev_data(wildcards))],
+            lambda wildcards: [
+                settings.checked(MATRIX.test_dev_data(planned(wildcards).run))
+            ],
         ),
     output:
-        TEST_DEV_ZIP,
+        RUN.test_dev / TEST_DEV_ZIP,
         RUN.submission,
     log:
         f"{OUT}/logs/predict_test_dev/{LOGGED}.log",
@@ -19,13 +21,13 @@ rule predict_test_dev:
         "../../environment.yml"
     threads: MATRIX.most("threads")
     resources:
-        gpu=lambda wildcards: min(1, run_gpus(wildcards)),
+        gpu=lambda wildcards: min(1, planned(wildcards).gpus),
         gpu_lease="",
         mem_mb=16000,
         runtime=480,
     params:
         settings=command_settings,
         run=run_name,
-        dataset=test_dev_data,
+        dataset=lambda wildcards: MATRIX.test_dev_data(planned(wildcards).run),
     shell:
         "logged {log:q} corrloss predict-test-dev {params.run:q} {params.settings} --gpu-lease={resources.gpu_lease:q}"

@@ -5,7 +5,10 @@
 rule train:
     input:
         inputs(
-            RUN.prediction, planned_identity("prediction"), checked_data, run_weights
+            RUN.prediction,
+            lambda wildcards: planned(wildcards).identity["prediction"],
+            settings.checked("{dataset}"),
+            run_weights,
         ),
     output:
         RUN.weights,
@@ -19,12 +22,13 @@ rule train:
         f"{OUT}/logs/train/{LOGGED}.log",
     benchmark:
         f"{OUT}/benchmarks/train/{LOGGED}.tsv"
-    priority: longest_first
+    # The longest first, by the reference results, so that no core is idle at the end.
+    priority: lambda wildcards: MATRIX.seconds(planned(wildcards).run, REFERENCE)
     conda:
         "../../environment.yml"
-    threads: run_threads
+    threads: lambda wildcards: planned(wildcards).threads
     resources:
-        gpu=run_gpus,
+        gpu=lambda wildcards: planned(wildcards).gpus,
         gpu_lease="",  # a folder of locks, see the workstation profile
         mem_mb=4000,
         runtime=2880,
