@@ -9,7 +9,7 @@ import pandas as pd
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import load_table
-from corrloss.tables.reading import reading
+from corrloss.tables.reading import mean_gains, reading
 from corrloss.tables.records import read_runs
 from corrloss.tables.show import read_table
 
@@ -19,7 +19,7 @@ START, END = "<!-- --8<-- [start:demo] -->", "<!-- --8<-- [end:demo] -->"
 
 
 def excerpt(experiments: Experiments, folder: Path) -> str:
-    """Rows of the main tables as Markdown, and `corrloss.tables.reading.reading` of all their rows.
+    """Rows of the main tables as Markdown, what all their rows say, and the mean gains of table ``seeds``.
 
     Args:
         experiments: Where the tables' own files are.
@@ -40,7 +40,9 @@ def excerpt(experiments: Experiments, folder: Path) -> str:
             if row["detector"] in DETECTORS:
                 rows.append(_row(row, planned[row["detector"], row["coefficient"]], runs))
     table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
-    return f"{table}\n\n{reading(plans, runs, made)}"
+    seeds = folder / "tables" / "seeds.csv"
+    gains = mean_gains(read_table(seeds if seeds.exists() else folder / "tables" / "nms_based.csv"))
+    return f"{table}\n\n{reading(plans, runs, made)} {gains}"
 
 
 def _row(row: pd.Series, planned: Run, runs: pd.DataFrame) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the main tables of a scale say, counted, in two sentences."""
+"""What tables say, counted, in a few sentences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from corrloss.plan.runs import Run
 from corrloss.plan.table_files import Table
-from corrloss.tables.pooled_rows import is_comparison
+from corrloss.tables.pooled_rows import POOLED, is_comparison
 
 METRICS = {"rho_img": "ρ_img", "rho_cls": "ρ_cls", "AP": "AP of boxes"}
 
@@ -43,6 +43,22 @@ def reading(plans: Iterable[Table], runs: pd.DataFrame, tables: Mapping[str, pd.
             f"{below} below."
         )
     return text
+
+
+def mean_gains(table: pd.DataFrame) -> str:
+    """The rows of a table that are means over detectors, in one sentence; empty where there are none."""
+    rows = table[table["detector"].str.startswith(POOLED)]
+    if rows.empty:
+        return ""
+    seeds = int(rows["n_seeds"].min())
+    gains = [
+        f"{row['delta_AP']:+.1f} ({row['ci_low']:+.1f} to {row['ci_high']:+.1f}) with {row['coefficient']}"
+        for _, row in rows.iterrows()
+    ]
+    return (
+        f"Mean gain in AP over {rows['detector'].iloc[0].removeprefix(POOLED)} detectors, "
+        f"{seeds} seed{'s' * (seeds > 1)} of each: {', '.join(gains)}."
+    )
 
 
 def _gains(with_loss: Iterable[Run], runs: pd.DataFrame, metric: str) -> Iterator[float]:

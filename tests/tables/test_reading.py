@@ -7,7 +7,7 @@ import pytest
 
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.table_files import load_table
-from corrloss.tables.reading import reading
+from corrloss.tables.reading import mean_gains, reading
 
 PLAN = load_table(Experiments(Path(__file__).parents[2]), "nms_free", "mini")
 
@@ -52,3 +52,11 @@ def test_only_figures_that_exist_are_counted(runs, table):
     assert reading([PLAN], runs.assign(AP=None), {"nms_free": table}) == ""
     assert reading([PLAN], runs[1:], {"nms_free": table}) == ""  # without a baseline
     assert reading([PLAN], runs, {}) == ""
+
+
+def test_mean_gains_are_those_of_the_rows_of_means(table):
+    means = table.assign(delta_AP=["", 2, -0.5, 5.5], n_seeds=[1, 1, 1, 1])
+    assert mean_gains(means) == (
+        "Mean gain in AP over 1 detectors, 1 seed of each: +5.5 (+5.0 to +6.0) with spearman."
+    )
+    assert mean_gains(means[:3]) == ""
