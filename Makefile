@@ -39,6 +39,7 @@ reference: $(READY)
 	@mkdir -p results/reference/$(SCALE)/tables
 	@cp results/$(SCALE)/runs.csv results/reference/$(SCALE)/
 	@cp results/$(SCALE)/tables/*.csv results/$(SCALE)/tables/*.md results/reference/$(SCALE)/tables/
+	@$(BIN)/corrloss proxy results/$(SCALE)/runs.csv > results/reference/$(SCALE)/proxy.md
 	@(date -u +%F; git rev-parse HEAD; uname -srm; grep -m 1 "model name" /proc/cpuinfo || true; echo "$$(getconf _NPROCESSORS_ONLN) cores"; \
 	  $(BIN)/python -m pip freeze --exclude-editable) > results/reference/$(SCALE)/environment.txt
 

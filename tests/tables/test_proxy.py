@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from corrloss.plan.experiments import Experiments
 from corrloss.tables.proxy import beside_published, known_differences, rank_correlation, to_markdown
+from corrloss.tables.records import read_runs
 
 REAL = Experiments(Path(__file__).parents[2])
 AP = {
@@ -71,3 +72,11 @@ def test_a_perfect_order_has_no_other_resample():
 def test_what_is_not_trained_is_named(runs):
     text = to_markdown(runs, REAL)
     assert "over dense detectors, 5 of them" in text and "Not trained here: " in text and "tood" in text
+
+
+def test_the_docs_show_the_reference():
+    folder = REAL.root / "results" / "reference" / "mini"
+    if not folder.exists():
+        pytest.skip("no reference results in this copy")
+    shown = (folder / "proxy.md").read_text(encoding="utf-8")
+    assert shown == to_markdown(read_runs(folder / "runs.csv"), REAL) + "\n"  # `make reference`
