@@ -148,17 +148,17 @@ def fetch_sample(
     host: Annotated[str, typer.Option(envvar="CORRLOSS_COCO_HOST", help="A mirror of COCO's host.")] = "",
     root: Root = HERE,
 ) -> None:
-    """Choose the sample that a data set trains on, and fetch its images and the test images; resumes."""
+    """Choose the images of a data set that is a sample, and fetch them; resumes."""
     from corrloss.data.dataset import fetch_sample as fetch
     from corrloss.data.download import COCO_HOST
     from corrloss.files import write_json
-    from corrloss.plan.data_files import made_mark
+    from corrloss.plan.data_files import made_mark, sampled_part
     from corrloss.plan.identity import sample_identity
 
     settings = load(root, pairs)
     data, _ = settings.dataset(dataset), settings.section(dataset, "sample")
     fetched = fetch(settings.folder_of(dataset), data, host=host or COCO_HOST)
-    mark = made_mark(data, settings.data_root, "train")
+    mark = made_mark(data, settings.data_root, sampled_part(data))
     write_json(mark, {"identity": sample_identity(data), "images": fetched})
 
 
@@ -166,13 +166,14 @@ def fetch_sample(
 def sample_statistics(dataset: DatasetName, pairs: Pairs = None, root: Root = HERE) -> None:
     """Print how close the sample of a data set is to the full set, and to a simple random sample."""
     from corrloss.data.sample import choose_images, read_objects, statistics
+    from corrloss.plan.data_files import sampled_part
 
     settings = load(root, pairs)
     data, sample = settings.dataset(dataset), settings.section(dataset, "sample")
     folder = settings.folder_of(dataset)
     full = read_objects(folder / sample["of"]["ann_file"])
     random = choose_images(full, sample["images"], sample["seed"], exchange=False)
-    chosen = read_objects(folder / data["train"]["ann_file"])
+    chosen = read_objects(folder / data[sampled_part(data)]["ann_file"])
     print(statistics(full, {"sample": chosen, "simple random sample": full.of(random)}))
 
 
@@ -415,7 +416,7 @@ def row(
 
 def filled_table(plan: Table, measured: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """A table with the figures of measured runs, intervals and published figures."""
-    from corrloss.plan.data_files import annotation_file
+    from corrloss.plan.data_files import annotation_file, is_sample
     from corrloss.plan.table_files import published_ap
     from corrloss.tables.build import build_table
     from corrloss.tables.intervals import stored_intervals
@@ -423,10 +424,12 @@ def filled_table(plan: Table, measured: pd.DataFrame, settings: Settings) -> pd.
     from corrloss.tables.reference import load_reference
 
     reference = load_reference(settings.experiments)
-    annotations = annotation_file(settings.dataset(plan.runs[0].dataset), "test", settings.data_root)
+    data = settings.dataset(plan.runs[0].dataset)
+    annotations = annotation_file(data, "test", settings.data_root)
     measured, parts = with_parts(measured, plan, settings.results, annotations, settings.ap)
     intervals = stored_intervals(settings.results, measured, parts)
-    return build_table(plan, measured, reference, intervals, published_ap(settings.experiments, plan))
+    of_zoo = {} if is_sample(data) else published_ap(settings.experiments, plan)  # AP of a sample is another
+    return build_table(plan, measured, reference, intervals, of_zoo)
 
 
 @command

@@ -14,8 +14,11 @@ from corrloss.data.images import fetch_images
 from corrloss.data.mini_cityscapes import make_mini_cityscapes
 from corrloss.data.mini_coco import make_mini_coco
 from corrloss.data.sample import check_sample, write_sample
+from corrloss.plan.data_files import sampled_part
 
 PARTS = ("train", "test")
+#: What is downloaded of COCO besides the images of a sample, by what it is a sample of.
+NEEDED_OF_COCO = {"coco_2017_train": PARTS_OF_COCO["coco_small"], "coco_2017_val": ("annotations",)}
 
 
 def make_dataset(folder: Path, make: dict) -> None:
@@ -30,14 +33,14 @@ def make_dataset(folder: Path, make: dict) -> None:
 
 
 def fetch_sample(folder: Path, data: dict, *, host: str = COCO_HOST, progress: bool = True) -> dict[str, int]:
-    """Choose the sample that a data set trains on, and fetch its images and the test images.
+    """Choose the images of a data set that is a sample, and fetch them and what else it needs of COCO.
 
     What is on disk is kept, and is not fetched. An interrupted call is continued by the next one.
 
     Args:
         folder: Folder of the data set.
-        data: Its file in ``experiments/datasets``, with ``sample``: ``images``, ``seed``, and of what it is a
-            sample, ``of``.
+        data: Its file in ``experiments/datasets``, with ``sample``: ``part``, ``images``, ``seed`` and
+            ``of``, the set that is sampled.
         host: A mirror of COCO's host.
         progress: Whether to show progress bars on standard error.
 
@@ -48,12 +51,10 @@ def fetch_sample(folder: Path, data: dict, *, host: str = COCO_HOST, progress: b
         DataSetError: See `corrloss.data.sample.write_sample` and `corrloss.data.images.fetch_images`.
         DownloadError: See `corrloss.data.download.download_coco` and `fetch_images`.
     """
-    sample, full, train = data["sample"], data["sample"]["of"], data["train"]
-    if full.get("expected") == "coco_2017_train":
-        download_coco(
-            folder, missing_parts(folder, PARTS_OF_COCO["coco_small"]), host=host, progress=progress
-        )
-    annotations = folder / train["ann_file"]
+    sample, full, own = data["sample"], data["sample"]["of"], data[sampled_part(data)]
+    if parts := NEEDED_OF_COCO.get(full.get("expected")):
+        download_coco(folder, missing_parts(folder, parts), host=host, progress=progress)
+    annotations = folder / own["ann_file"]
     write_sample(
         folder / full["ann_file"],
         annotations,
@@ -62,7 +63,7 @@ def fetch_sample(folder: Path, data: dict, *, host: str = COCO_HOST, progress: b
         expected=full.get("expected"),
     )
     split, local = Path(full["img"]).name, folder / full["img"]
-    return fetch_images(annotations, folder / train["img"], split, local=local, host=host, progress=progress)
+    return fetch_images(annotations, folder / own["img"], split, local=local, host=host, progress=progress)
 
 
 def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size: int = 32) -> dict:
@@ -85,7 +86,8 @@ def check_dataset(folder: Path, settings: dict, *, masks: bool = False, min_size
     """
     if "sample" in settings:
         sample = settings["sample"]
-        check_sample(folder / settings["train"]["ann_file"], images=sample["images"], seed=sample["seed"])
+        annotations = folder / settings[sampled_part(settings)]["ann_file"]
+        check_sample(annotations, images=sample["images"], seed=sample["seed"])
     classes = settings.get("classes") or list(COCO_CATEGORIES.values())  # mmdet's default
     reports = {
         part: check_coco(

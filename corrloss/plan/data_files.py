@@ -46,14 +46,19 @@ def made_mark(data: dict, data_root: Path, part: str | None = None) -> Path:
 
 
 def is_sample(data: dict) -> bool:
-    """Whether the training images are a sample of a larger set, chosen and fetched here."""
+    """Whether images are a sample of a larger set, chosen and fetched here."""
     return "sample" in data
+
+
+def sampled_part(data: dict) -> str:
+    """Which images of a data set with a sample are the sample: ``train`` or ``test``."""
+    return data["sample"].get("part", "train")
 
 
 def annotations_by_rules(data: dict, data_root: Path) -> list[Path]:
     """Annotation files that rules make; those of other data are expected to be there."""
     if is_sample(data):
-        return [annotation_file(data, "train", data_root)]
+        return [annotation_file(data, sampled_part(data), data_root)]
     if not is_made(data) and "convert" not in data:
         return []
     return [annotation_file(data, part, data_root) for part in PARTS]

@@ -14,7 +14,7 @@ from pathlib import Path
 from corrloss.files import sha256, write_json
 from corrloss.plan.code import PACKAGE, digest_of
 from corrloss.plan.configs import config_hash
-from corrloss.plan.data_files import PARTS, annotation_file, image_folder, is_made, is_sample
+from corrloss.plan.data_files import PARTS, annotation_file, image_folder, is_made, is_sample, sampled_part
 
 UNKNOWN = "not there yet"
 #: Modules that decide what a stage leaves, with all that they import of this package.
@@ -81,7 +81,7 @@ def sample_identity(data: dict) -> str:
 
 def fetched_sample(data: dict, data_root: Path) -> str:
     """`sample_identity`; empty, which no mark has, where the folder of the sample's images is missing."""
-    return sample_identity(data) if image_folder(data, "train", data_root).is_dir() else ""
+    return sample_identity(data) if image_folder(data, sampled_part(data), data_root).is_dir() else ""
 
 
 def data_identities(data: dict, data_root: Path, checked: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from corrloss.coco.published import PUBLISHED
 from corrloss.errors import CorrLossError
+from corrloss.plan.data_files import is_sample, sampled_part
 from corrloss.plan.runs import Run
 from corrloss.tables.csv_file import read_csv, refuse
 from corrloss.tables.records import read_finished
@@ -319,7 +320,7 @@ def _run_cost(
 
 def _images(matrix: Matrix, run: Run, part: str) -> int:
     data = matrix.datasets[run.dataset]
-    if part == "train" and "sample" in data:
+    if is_sample(data) and sampled_part(data) == part:
         return data["sample"]["images"]
     if "make" in data:
         return data["make"][{"train": "train_images", "test": "val_images"}[part]]

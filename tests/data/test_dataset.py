@@ -229,6 +229,14 @@ def test_a_sample_is_made_linked_and_in_order(full):
     assert report["train"]["warnings"] == {}
 
 
+def test_test_images_may_be_a_sample(full):
+    folder, data = full
+    data["sample"]["part"], data["test"] = "test", data.pop("train")
+    assert fetch_sample(folder, data, progress=False) == {"present": 0, "linked": 6, "downloaded": 0}
+    report = check_dataset(folder, data)
+    assert list(report) == ["test"] and report["test"]["counts"]["images"] == 6
+
+
 def test_an_edited_sample_is_refused_by_the_check(full):
     folder, data = full
     fetch_sample(folder, data, progress=False)
@@ -248,4 +256,8 @@ def test_of_published_coco_only_what_is_missing_is_downloaded_and_another_year_i
     ):
         fetch_sample(folder, data, progress=False)
     assert asked == [["val2017", "annotations"]]  # instances_val2017.json is not there
+    data["sample"]["of"]["expected"] = "coco_2017_val"
+    with pytest.raises(DataSetError, match=r"expected 5,000 images, .* found 20"):
+        fetch_sample(folder, data, progress=False)
+    assert asked[1:] == [["annotations"]]
     assert not (folder / data["train"]["ann_file"]).exists()

@@ -108,6 +108,14 @@ def test_the_config_is_mmdets_own_without_training(real_settings):
     assert list(config["bench"]["starting_weights"].values()) == ["936edec3"]
 
 
+def test_scale_zoo_500_predicts_a_sample_of_val2017_on_a_cpu(real_settings):
+    matrix = load_matrix(real_settings("scale=zoo_500"))
+    config = matrix.run("coco_val_500/paa/published/seed0").config
+    assert config["bench"]["gpus"] == 0
+    assert config["test_dataloader"]["dataset"]["ann_file"] == "annotations/instances_val2017_500.json"
+    assert set(matrix.missing(Path("nowhere"), has_gpus=False)) == set()  # rules fetch the images
+
+
 def test_a_detector_without_a_published_model_is_refused():
     run = Run("zoo", "coco_val", "atss_no_aux", "published", 0.0, 0)
     with pytest.raises(ExperimentError, match="at published: expected a model for detector atss_no_aux"):

@@ -38,14 +38,18 @@ for name, data in MATRIX.datasets.items():
                 f"fetch_{name}"
             input:
                 inputs(
-                    data_files.made_mark(data, DATA_ROOT, "train"),
+                    data_files.made_mark(
+                        data, DATA_ROOT, data_files.sampled_part(data)
+                    ),
                     lambda wildcards, data=data: identity.fetched_sample(
                         data, DATA_ROOT
                     ),
                 ),
             output:
-                data_files.annotation_file(data, "train", DATA_ROOT),
-                data_files.made_mark(data, DATA_ROOT, "train"),
+                data_files.annotation_file(
+                    data, data_files.sampled_part(data), DATA_ROOT
+                ),
+                data_files.made_mark(data, DATA_ROOT, data_files.sampled_part(data)),
             log:
                 f"{OUT}/logs/fetch/{name}.log",
             benchmark:
