@@ -381,8 +381,9 @@ def table(name: TableName, pairs: Pairs = None, root: Root = HERE) -> None:
     measured = read_runs(settings.runs_csv)
     frame = filled_table(plan, measured, settings)
     known = measured.set_index("run")["identity"]
-    published = settings.experiments.folder / "reference" / "paper.csv"
-    identity = table_identity(plan, [known.get(run.name) for run in plan.runs], published)
+    identity = table_identity(
+        plan, [known.get(run.name) for run in plan.runs], settings.experiments.reference
+    )
     out = settings.table(name)
     settings.made_of(name).unlink(missing_ok=True)
     write_csv(out, frame)
@@ -399,13 +400,14 @@ def row(
 ) -> None:
     """Print the rows of one detector in a table, from the records of its runs."""
     from corrloss.plan.matrix import load_matrix
+    from corrloss.plan.workflow import Plan
     from corrloss.tables.records import read_record, runs_frame
     from corrloss.tables.render import NOT_EVIDENCE
     from corrloss.tables.terminal import WIDTH, to_text
 
     settings = load(root, pairs)
     matrix = load_matrix(settings)
-    if name not in (rows := matrix.rows([name])):
+    if name not in (rows := Plan(settings, matrix, (name,)).rows):
         raise CorrLossError(f"{name}: expected <table>/<detector>")
     plan = rows[name]
     measured = runs_frame((run, read_record(run.folder(settings.results).record, run)) for run in plan.runs)
@@ -455,7 +457,6 @@ def overhead(
     settings = load(root, pairs)
     matrix = load_matrix(settings)
     plan = load_table(settings.experiments, name, settings.scale, "overhead")
-    published = settings.experiments.folder / "reference" / "paper.csv"
     reference = load_reference(settings.experiments)
     rows = []
     with on_gpus(min(1, matrix.most("gpus")), gpu_lease):
@@ -472,7 +473,9 @@ def overhead(
     page = settings.table(name).with_suffix(".md")
     write_text(page, to_markdown(frame, plan.title, timed))
     write_identity(
-        settings.made_of(name), matrix.table_identity(name, published), [settings.table(name), page]
+        settings.made_of(name),
+        matrix.table_identity(name, settings.experiments.reference),
+        [settings.table(name), page],
     )
 
 
@@ -511,7 +514,7 @@ def cost(
 
     settings = load(root, pairs)
     matrix = load_matrix(settings)
-    seconds = costs.load_seconds(settings.experiments.folder / "reference" / "seconds.csv")
+    seconds = costs.load_seconds(settings.experiments.seconds)
     gpus = settings.gpus or matrix.most("gpus") or 1
     if by not in costs.BY:
         raise CorrLossError(f"--by: expected one of {', '.join(costs.BY)}, got {by!r}")

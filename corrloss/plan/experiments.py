@@ -30,6 +30,11 @@ class Experiments:
         return self.folder / "reference" / "paper.csv"
 
     @property
+    def seconds(self) -> Path:
+        """Table of the seconds of a training iteration."""
+        return self.folder / "reference" / "seconds.csv"
+
+    @property
     def detectors(self) -> list[str]:
         """Names of all detectors that a table may use."""
         return names(self.folder / "detectors", ".py")

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 
 from corrloss.plan.configs import resolve
-from corrloss.plan.data_files import PARTS, annotation_file, is_made, is_sample, raw_annotations
 from corrloss.plan.detectors import read_settings
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.identity import (
     code_of_stage,
     data_identities,
     digest,
-    read_identity,
     run_identity,
     table_identity,
 )
@@ -112,18 +107,6 @@ class Matrix:
             raise ExperimentError(_no_run(name, self.scale))
         return self.planned[name]
 
-    def seconds(self, run: Run, known: Path) -> int:
-        """Seconds that trainings of the run's detector took, as a priority: the longest are to start first.
-
-        Args:
-            run: The run.
-            known: A ``runs.csv`` of the scale, such as that of the reference results.
-
-        Returns:
-            The mean, times the run's ``length``; 0 where the file or the detector in it is missing.
-        """
-        return round(_seconds_of(known).get(run.detector, 0) * dict(run.options).get("length", 1))
-
     def runs_of(self, tables: Iterable[str]) -> list[Run]:
         """The runs of some tables, each once."""
         return list(dict.fromkeys(run for name in tables for run in self.tables[name].runs))
@@ -155,91 +138,9 @@ class Matrix:
         runs = [self.planned[run.name].identity[stages[0]] for run in table.runs]
         return table_identity(table, runs, reference, stages[1])
 
-    def is_current(self, runs_csv: Path, tables: Iterable[str]) -> bool:
-        """Whether ``runs.csv`` has all runs of some tables, and each run with its planned identity.
-
-        It is not current, either, if it is not as it was written, see `write_identity`.
-        """
-        if read_identity(runs_csv.with_suffix(".json")) is None:
-            return False
-        try:
-            with runs_csv.open(encoding="utf-8", newline="") as file:
-                found = {row["run"]: row["identity"] for row in csv.DictReader(file)}
-        except (OSError, KeyError, ValueError, csv.Error):
-            return False
-        planned = {name: planned.identity["evaluation"] for name, planned in self.planned.items()}
-        wanted = {run.name for run in self.runs_of(tables)}
-        return wanted <= found.keys() and found.items() <= planned.items()
-
     def most(self, key: str) -> int:
         """The largest ``threads``, ``processes`` or ``gpus`` of a run."""
         return max(planned.config["bench"][key] for planned in self.planned.values())
-
-    def requested_tables(self, targets: Iterable[str], out: str | Path) -> list[str]:
-        """Tables of results whose runs must be in ``runs.csv`` for the targets of a call of Snakemake.
-
-        Args:
-            targets: Names of rules and files; none means the rule ``main``.
-            out: Folder of the results of the scale.
-
-        Returns:
-            The tables that are named, or all tables if a target is not a table, its row or a group of tables.
-
-        Raises:
-            ExperimentError: See `rows`.
-        """
-        targets = list(targets)
-        known = {"main": self.main_tables, self.scale: self.main_tables, "analysis": self.analysis_tables}
-        known |= {"report": self.main_tables, f"{out}/report.html": self.main_tables}
-        for name in self.result_tables:
-            known[name] = known[f"{out}/tables/{name}.csv"] = [name]
-        known |= {name: [] for name in self.overhead_tables}
-        known |= {row: [table.name] for row, table in self.rows(targets).items()}
-        requested = [known.get(target, self.result_tables) for target in set(targets) or {"main"}]
-        return [name for name in self.result_tables if any(name in tables for tables in requested)]
-
-    def rows(self, targets: Iterable[str]) -> dict[str, Table]:
-        """The targets of a call of Snakemake that are one detector of a table: ``<table>/<detector>``.
-
-        Raises:
-            ExperimentError: There is no such table, or it has no such detector.
-        """
-        detectors = {run.detector for table in self.tables.values() for run in table.runs}
-        rows = {}
-        for target in targets:
-            name, _, detector = target.partition("/")
-            if name not in self.result_tables and detector in detectors:
-                known = ", ".join(self.result_tables)
-                raise ExperimentError(f"{target}: expected <table>/<detector> with a table of {known}")
-            if name in self.result_tables and detector:
-                rows[target] = self.tables[name].row(detector)
-                if not rows[target].runs:
-                    known = ", ".join(dict.fromkeys(run.detector for run in self.tables[name].runs))
-                    raise ExperimentError(f"{target}: expected <table>/<detector> with a detector of {known}")
-        return rows
-
-    def datasets_of(self, table: str) -> list[str]:
-        """Names of the data sets of a table's runs."""
-        return sorted({run.dataset for run in self.tables[table].runs})
-
-    def read_by(self, table: str, results: Path, parts: Iterable[str]) -> list[Path]:
-        """Files of its runs that a table is made of besides ``runs.csv``: replicates, and detections.
-
-        Args:
-            table: Name of the table.
-            results: Folder of all results.
-            parts: Metrics that are measured on the detections of a run and its baseline.
-        """
-        folders = [run.folder(results) for run in self.tables[table].runs]
-        files = [folder.replicates() for folder in folders]
-        if set(parts) & set(self.tables[table].metrics):
-            files += [file for folder in folders for file in (folder.prediction, folder.detections())]
-        return files
-
-    def rehearsals(self, tables: Iterable[str], results: Path) -> list[Path]:
-        """Reports of the rehearsals of some tables' runs, one of all seeds."""
-        runs = dict.fromkeys(run.rehearsed for run in self.runs_of(tables))
-        return [run.rehearsal_folder(results).rehearsal for run in runs if run.name in self.planned]
 
     def test_dev_data(self, run: Run) -> str:
         """Name of the data set that is used as COCO test-dev in the tables that have a run.
@@ -255,40 +156,12 @@ class Matrix:
             f"`test_dev` of scale {self.scale!r}, found none; add them in experiments/"
         )
 
-    def missing(self, data_root: Path, *, has_gpus: bool, tables: Iterable[str] = ()) -> Iterator[str]:
-        """What a machine lacks for some tables, or for all: data sets that cannot be made here, GPUs."""
-        asked = {run.dataset for run in self.runs_of(tables)} or set(self.datasets)
-        for data in (self.datasets[name] for name in self.datasets if name in asked):
-            for part in (part for part in PARTS if part in data):
-                path = annotation_file(data, part, data_root)
-                if is_made(data) or is_sample(data) or path.exists():  # rules make or fetch them
-                    continue
-                raw = raw_annotations(data, part, data_root)
-                if raw is None or not raw.exists():
-                    yield f"{raw or path} (set the folder of the data sets with --config data_root=...)"
-        gpus = self.most("gpus")
-        if gpus and not has_gpus:
-            yield f"GPUs: each run of this scale needs {gpus}, nvidia-smi was not found on this machine"
-
 
 def _min_size(dataset: dict | None) -> int:
     """``filter_cfg.min_size`` of a data set, or of the one that it wraps; 0 without."""
     while dataset and isinstance(dataset.get("dataset"), dict):
         dataset = dataset["dataset"]
     return ((dataset or {}).get("filter_cfg") or {}).get("min_size", 0)
-
-
-@functools.cache
-def _seconds_of(runs_csv: Path) -> dict[str, float]:
-    """Mean seconds of a training by detector; empty if there is no such file or it is damaged."""
-    seconds: dict[str, list[float]] = {}
-    try:
-        with runs_csv.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                seconds.setdefault(row["detector"], []).append(float(row["train_seconds"]))
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        return {}
-    return {detector: fmean(of) for detector, of in seconds.items()}
 
 
 def load_matrix(settings: Settings) -> Matrix:

@@ -1,6 +1,5 @@
 """All of experiments/ at once, and a stream of broken files: each an error with place and valid choices."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,18 +125,6 @@ def test_the_small_project_is_sound(load):
     assert matrix.datasets["shapes"]["folder"] == "shapes"
 
 
-def test_seconds_of_a_detector_are_a_mean_and_nothing_where_none_are_known(load, tmp_path):
-    matrix, runs = load(), tmp_path / "runs.csv"
-    run = matrix.planned["shapes/toy/none/seed0"].run
-    assert matrix.seconds(run, tmp_path / "missing.csv") == 0
-    (tmp_path / "damaged.csv").write_text("detector,train_seconds\ntoy,much\n")
-    assert matrix.seconds(run, tmp_path / "damaged.csv") == 0
-    runs.write_text("detector,train_seconds\ntoy,10\ntoy,21\nother,99\n")
-    assert matrix.seconds(run, runs) == 16
-    assert matrix.seconds(replace(run, options=(("length", 3),)), runs) == 46
-    assert matrix.seconds(replace(run, detector="new"), runs) == 0
-
-
 def test_a_run_that_two_tables_share_is_planned_once(project, load):
     tables = project / "experiments" / "tables"
     text = (tables / "toys.yaml").read_text()
@@ -173,29 +160,6 @@ def test_tables_are_main_of_analysis_or_of_overhead(paper):
     assert sorted(paper.result_tables) == sorted(paper.main_tables + paper.analysis_tables)
 
 
-@pytest.mark.parametrize(
-    ("targets", "tables"),
-    [
-        ([], "main"),
-        (["main"], "main"),
-        (["report"], "main"),
-        (["out/report.html"], "main"),
-        (["nms_free"], ["nms_free"]),
-        (["out/tables/nms_free.csv", "weight"], ["nms_free", "weight"]),
-        (["overhead"], []),
-        (["main", "weight"], "main and weight"),
-        (["all"], "all"),
-        (["out/runs.csv"], "all"),
-        (["weight", "out/runs.csv"], "all"),
-    ],
-)
-def test_the_targets_of_a_call_request_tables(paper, targets, tables):
-    main, everything = paper.main_tables, paper.result_tables
-    expected = {"main": main, "main and weight": [*main, "weight"], "all": everything}
-    requested = paper.requested_tables(targets, "out")
-    assert requested == (expected[tables] if isinstance(tables, str) else tables)
-
-
 def test_what_a_run_needs_of_a_machine(paper, real_settings):
     (run,) = (one for one in paper.planned.values() if one.run.name == "coco/atss/none/seed0")
     assert (run.threads, run.gpus) == (16, 4)  # four processes
@@ -203,47 +167,6 @@ def test_what_a_run_needs_of_a_machine(paper, real_settings):
     assert weights.parent == Path("data/weights") and weights.name.startswith("resnet50-")
     mini = load_matrix(real_settings("scale=mini")).planned["mini_coco/atss/none/seed0"]
     assert (mini.threads, mini.gpus, mini.weights_in(Path("data"))) == (1, 0, [])
-
-
-def test_what_a_table_reads_of_its_runs(paper):
-    runs, results = paper.tables["nms_free"].runs, Path("results")
-    replicates = [run.folder(results).replicates() for run in runs]
-    assert paper.read_by("nms_free", results, ["order_AP"]) == replicates
-    read = paper.read_by("nms_free", results, ["AP"])  # as if AP were measured on pairs of detections
-    assert set(read) == {*replicates, *(file for run in runs for file in _detections(run.folder(results)))}
-    assert paper.datasets_of("cityscapes") == ["cityscapes"]
-    rehearsed = paper.rehearsals(["nms_free"], results)
-    assert len(rehearsed) == len({(run.detector, run.variant) for run in runs})  # one of all seeds
-    assert rehearsed[0] == Path("results/paper/rehearsal/coco/sparse_rcnn/none/seed0/rehearsal.json")
-
-
-def _detections(folder):
-    return folder.prediction, folder.detections()
-
-
-def test_a_target_may_be_one_detector_of_a_table(paper):
-    rows = paper.rows(["nms_based/atss", "nms_free", "results/paper/runs.csv", "main"])
-    assert list(rows) == ["nms_based/atss"]
-    table = rows["nms_based/atss"]
-    assert {run.detector for run in table.runs} == {"atss"} and len(table.runs) == 9  # three seeds
-    assert set(table.runs) < set(paper.tables["nms_based"].runs)
-    assert paper.requested_tables(["nms_based/atss"], "results/paper") == ["nms_based"]
-
-
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        (
-            "nms_based/yolact",
-            r"nms_based/yolact: expected <table>/<detector> with a detector of retinanet, fov",
-        ),
-        ("nms_besed/atss", r"nms_besed/atss: expected <table>/<detector> with a table of .*nms_based"),
-        ("overhead/atss", r"overhead/atss: expected <table>/<detector> with a table of"),
-    ],
-)
-def test_a_row_that_is_not_there_is_refused(paper, target, message):
-    with pytest.raises(ExperimentError, match=message):
-        paper.rows([target])
 
 
 def test_runs_of_several_tables_are_listed_once(paper):
@@ -263,27 +186,3 @@ def test_the_largest_run_and_a_run_that_is_not_planned(paper):
 def test_the_data_set_of_test_dev_is_that_of_the_table(paper):
     (first, *_) = paper.tables["test_dev"].runs
     assert paper.test_dev_data(first) == "coco_test_dev"
-
-
-def test_what_a_machine_lacks_is_listed(paper, load, tmp_path):
-    lacking = list(paper.missing(tmp_path, has_gpus=False))
-    assert [line.partition(" ")[0].replace(f"{tmp_path}/", "") for line in lacking] == [
-        "cityscapes/gtFine/train",
-        "cityscapes/gtFine/val",
-        "coco/annotations/instances_train2017.json",
-        "coco/annotations/instances_val2017.json",
-        "GPUs:",
-    ]
-    asked = list(paper.missing(tmp_path, has_gpus=True, tables=["nms_free"]))
-    assert asked and not any("cityscapes" in line for line in asked)
-    for part in ("train", "val"):
-        (tmp_path / "cityscapes" / "gtFine" / part).mkdir(parents=True)
-        path = tmp_path / "coco" / "annotations" / f"instances_{part}2017.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert list(paper.missing(tmp_path, has_gpus=True)) == []
-
-
-def test_nothing_is_lacking_for_data_that_are_made_here(real_settings, tmp_path):
-    mini = load_matrix(real_settings("scale=mini"))
-    assert list(mini.missing(tmp_path, has_gpus=False)) == []

@@ -1,6 +1,5 @@
 """Scale small: what differs from scale paper, what it costs, and how long it takes to plan."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -122,7 +121,3 @@ def test_the_main_tables_are_27_runs_of_at_most_a_day_by_the_estimate(matrix, tm
 def test_every_table_of_the_scale_has_its_runs(matrix):
     assert {"seeds", "weight", "coefficient_mode", "gradient"} <= set(matrix.analysis_tables)
     assert {run.dataset for run in matrix.runs_of(matrix.result_tables)} == {"coco_small"}
-
-
-def test_nothing_is_missing_that_rules_fetch(matrix):
-    assert list(matrix.missing(Path(os.devnull), has_gpus=True)) == []

@@ -1,5 +1,4 @@
-# Settings, the runs to plan, and what the other files here look up. What a run, a table or a data set needs is known by
-# corrloss.plan, which is tested without Snakemake.
+# Settings, the runs to plan, and what the other files here look up.
 import os
 import shlex
 import shutil
@@ -10,20 +9,21 @@ from snakemake.cli import get_argument_parser
 from corrloss.analysis.gain_parts import PARTS
 from corrloss.errors import CorrLossError
 from corrloss.plan import data_files, identity
-from corrloss.plan.matrix import load_matrix
 from corrloss.plan.experiments import Experiments
+from corrloss.plan.matrix import load_matrix
 from corrloss.plan.settings import Settings, with_scale_of
+from corrloss.plan.workflow import Plan
 from corrloss.run import RunFolder
 
 # Relative, as all paths here: a checkout that is moved has nothing to be done again.
 ROOT = Path(os.path.relpath(workflow.basedir))
 # Snakemake tells a Snakefile the targets only after it was read: its own command line is read again.
-TARGETS = get_argument_parser().parse_known_args()[0].targets or []
+TARGETS = tuple(get_argument_parser().parse_known_args()[0].targets or ())
 
 try:
     # `snakemake small` picks the scale. Jobs that it starts on other machines get the scale by `--config`.
     workflow.config_settings.config_args = with_scale_of(
-        TARGETS, workflow.config_settings.config_args or (), Experiments(ROOT).scales
+        TARGETS, workflow.config_settings.config_args, Experiments(ROOT).scales
     )
     # Not by Snakemake's `configfile`: it does not bound what it reads, and it loses the text of each setting, which
     # counts where a folder's name looks like a number.
@@ -33,34 +33,27 @@ try:
         workflow.config_settings.configfiles,
     )
     MATRIX = load_matrix(settings)
-    ROWS = MATRIX.rows(TARGETS)
+    PLAN = Plan(settings, MATRIX, TARGETS)
+    MISSING = list(PLAN.missing(has_gpus=bool(shutil.which("nvidia-smi"))))
 except (CorrLossError, OSError) as error:
     raise WorkflowError(str(error))
 
 OUT = settings.out
-ARGUMENTS = shlex.join(settings.arguments())
 DATA_ROOT = settings.data_root
-PAPER = ROOT / "experiments/reference/paper.csv"
-SECONDS = ROOT / "experiments/reference/seconds.csv"
-REFERENCE = ROOT / f"results/reference/{settings.scale}/runs.csv"
+ARGUMENTS = shlex.join(settings.arguments())
 LOGGED = "{dataset}/{detector}/{variant}/seed{seed}"
 # A run's files by name. Of masks only the reports know: not every detector has them.
 RUN = RunFolder(OUT / "runs" / LOGGED)
 REHEARSAL = RunFolder(OUT / "rehearsal" / LOGGED)
 TEST_DEV_ZIP = "detections_test-dev2017_corrloss_results.zip"
 
-# `logged FILE COMMAND`: stderr goes to the file; if the command fails, its error is shown, or else the last line.
-shell.prefix(
-    "set -euo pipefail; logged() {{ "
-    '"${{@:2}}" 2> "$1" || {{ cause=$(sed -n "\\|^error: |,\\$p" "$1" | tail -n 30); '
-    'echo "${{cause:-$(tail -n 1 "$1")}}" >&2; echo "the whole log: $1" >&2; exit 1; }}; }}; '
+# Snakemake formats the prefix: braces in a folder's name are doubled.
+LOGGED_SH = (
+    shlex.quote(f"{ROOT}/workflows/logged.sh").replace("{", "{{").replace("}", "}}")
 )
+shell.prefix(f"set -euo pipefail; source {LOGGED_SH}; ")
 
-for lack in MATRIX.missing(
-    DATA_ROOT,
-    has_gpus=bool(shutil.which("nvidia-smi")),
-    tables=MATRIX.requested_tables(TARGETS, OUT),
-):
+for lack in MISSING:
     logger.warning(f"missing here: {lack}")
 
 
@@ -119,23 +112,8 @@ def run_name(wildcards):
 
 
 def planned(wildcards):
-    """The run of a job, by its wildcards."""
+    """The run of a job: its resolved config, its identities, and what it needs."""
     return MATRIX.run(run_name(wildcards))
-
-
-def run_weights(wildcards):
-    """Local files of the published weights that a run starts from."""
-    return planned(wildcards).weights_in(DATA_ROOT)
-
-
-def folders_of(tables):
-    """Folders of all runs of some tables."""
-    return [run.folder(settings.results) for run in MATRIX.runs_of(tables)]
-
-
-def requested_tables():
-    """Tables whose runs the targets of this call need in runs.csv."""
-    return MATRIX.requested_tables(workflow.dag_settings.targets, OUT)
 
 
 def refuse_without_gpus():
@@ -146,5 +124,6 @@ def refuse_without_gpus():
         return
     trainings = (job for job in workflow.dag.needrun_jobs() if job.rule.name == "train")
     names = [run_name(job.wildcards) for job in trainings]
-    if reason := without_gpus(MATRIX, names, load_seconds(SECONDS)):
+    seconds = load_seconds(settings.experiments.seconds)
+    if reason := without_gpus(MATRIX, names, seconds):
         raise WorkflowError(reason)

@@ -6,10 +6,8 @@ rule time_training:
     input:
         inputs(
             f"{OUT}/tables/{{table}}.json",
-            lambda wildcards: MATRIX.table_identity(wildcards.table, PAPER),
-            lambda wildcards: map(
-                settings.checked, MATRIX.datasets_of(wildcards.table)
-            ),
+            lambda wildcards: PLAN.table_identity(wildcards.table),
+            lambda wildcards: PLAN.checked(wildcards.table),
         ),
     output:
         report(

@@ -7,7 +7,7 @@ rule rehearse_run:
             REHEARSAL.rehearsal,
             lambda wildcards: planned(wildcards).identity["training"],
             settings.checked("{dataset}"),
-            run_weights,
+            lambda wildcards: planned(wildcards).weights_in(DATA_ROOT),
         ),
     output:
         REHEARSAL.rehearsal,
@@ -37,7 +37,7 @@ for rehearsal, tables in {
         name:
             rehearsal
         input:
-            MATRIX.rehearsals(tables, settings.results),
+            PLAN.rehearsals(tables),
         log:
             f"{OUT}/logs/{rehearsal}.log",
         localrule: True

@@ -3,12 +3,8 @@ rule report:
     input:
         inputs(
             f"{OUT}/report.json",
-            lambda wildcards: identity.report_identity(
-                MATRIX.table_identity(name, PAPER) for name in MATRIX.main_tables
-            ),
-            lambda wildcards: expand(
-                f"{OUT}/tables/{{table}}.csv", table=MATRIX.main_tables
-            ),
+            lambda wildcards: PLAN.report_identity(),
+            *map(settings.table, MATRIX.main_tables),
             settings.runs_csv,
         ),
     output:

@@ -3,10 +3,8 @@ rule runs:
     input:
         inputs(
             settings.runs_csv,
-            lambda wildcards: MATRIX.is_current(settings.runs_csv, requested_tables()),
-            lambda wildcards: [
-                folder.record for folder in folders_of(requested_tables())
-            ],
+            lambda wildcards: PLAN.has_current_runs(),
+            *(run.record for run in PLAN.folders(PLAN.requested)),
         ),
     output:
         report(
@@ -36,8 +34,8 @@ rule table:
     input:
         inputs(
             f"{OUT}/tables/{{table}}.json",
-            lambda wildcards: MATRIX.table_identity(wildcards.table, PAPER),
-            lambda wildcards: MATRIX.read_by(wildcards.table, settings.results, PARTS),
+            lambda wildcards: PLAN.table_identity(wildcards.table),
+            lambda wildcards: PLAN.read_by(wildcards.table, PARTS),
             settings.runs_csv,
         ),
     output:
@@ -91,15 +89,15 @@ for table_name in MATRIX.result_tables:
         input:
             f"{OUT}/tables/{table_name}.csv",
             f"{OUT}/runs.csv",
-            (
-                [folder.test_dev / TEST_DEV_ZIP for folder in folders_of([table_name])]
+            [
+                run.test_dev / TEST_DEV_ZIP
+                for run in PLAN.folders([table_name])
                 if MATRIX.tables[table_name].test_dev
-                else []
-            ),
+            ],
 
 
 # `snakemake <table>/<detector>`: trains what these rows of a table need, and prints them.
-for row, plan in ROWS.items():
+for row, plan in PLAN.rows.items():
 
     rule:
         name:

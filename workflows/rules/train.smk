@@ -8,7 +8,7 @@ rule train:
             RUN.prediction,
             lambda wildcards: planned(wildcards).identity["prediction"],
             settings.checked("{dataset}"),
-            run_weights,
+            lambda wildcards: planned(wildcards).weights_in(DATA_ROOT),
         ),
     output:
         RUN.weights,
@@ -23,7 +23,7 @@ rule train:
     benchmark:
         f"{OUT}/benchmarks/train/{LOGGED}.tsv"
     # The longest first, by the reference results, so that no core is idle at the end.
-    priority: lambda wildcards: MATRIX.seconds(planned(wildcards).run, REFERENCE)
+    priority: lambda wildcards: PLAN.seconds(planned(wildcards).run)
     conda:
         "../../environment.yml"
     threads: lambda wildcards: planned(wildcards).threads
