@@ -47,9 +47,9 @@ def beside_published(runs: pd.DataFrame, experiments: Experiments) -> pd.DataFra
     rows = []
     for detector in experiments.detectors:
         found = published(cells, "coco", Run("", "", detector, BASELINE, 0.0, 0), "AP")
-        if detector in zoo:
-            model = model_of(zoo[detector], experiments.root)
-            known, source = model.ap.get("AP"), f"mmdet: {model.name}"
+        model = model_of(zoo[detector], experiments.root) if detector in zoo else None
+        if model is not None and "AP" in model.ap:  # not of masks alone
+            known, source = model.ap["AP"], f"mmdet: {model.name}"
         elif found is not None:
             known, source = float(found["value"]), found["source"]
         else:
