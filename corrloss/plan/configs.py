@@ -15,7 +15,7 @@ from corrloss.plan.code import code_of
 from corrloss.plan.config_nodes import nodes
 from corrloss.plan.detectors import load_settings, read_settings
 from corrloss.plan.experiments import Experiments
-from corrloss.plan.model_zoo import model_of
+from corrloss.plan.model_zoo import PublishedModel, model_of
 from corrloss.plan.pretrained import FOLDER, starting_weights, use_local_weights
 from corrloss.plan.runs import LOSS_OPTIONS, PUBLISHED, Run
 from corrloss.plan.schema import ExperimentError, check
@@ -132,20 +132,14 @@ def _published(
     experiments: Experiments, run: Run, data_root: Path, cache: Path | None, *, on_cpu: bool
 ) -> dict:
     """The config of a published detector: mmdet's own, on the test images of the run's data set."""
-    sizes, scale_file = experiments.read("scale", run.scale), f"{experiments.folder}/scales/{run.scale}.yaml"
-    if run.detector not in (known := sizes.get("published", {})):
-        raise ExperimentError(
-            f"{run.name}: {scale_file}: at published: expected a model for detector {run.detector}, found "
-            f"those of {', '.join(known) or 'none'}"
-        )
-    model = model_of(known[run.detector], experiments.root)
+    sizes, model = experiments.read("scale", run.scale), _published_model(experiments, run)
     settings = load_settings(model.config, cache)
     config = Config(copy.deepcopy({key: settings[key] for key in DECISIVE if key in settings}))
     dataset = _inner_dataset(config.test_dataloader.dataset, False, f"{model.config}: at test_dataloader")
     data = read_settings(experiments, "dataset", run.dataset, cache)
     dataset.update(_place_of_images(data, "test", data_root))
     config.test_dataloader.dataset = dataset
-    _merge(config, sizes["overrides"], f"{scale_file}: at overrides")
+    _merge(config, sizes["overrides"], f"{experiments.folder}/scales/{run.scale}.yaml: at overrides")
     plain = {key: value for key, value in config.to_dict().items() if key not in OF_TRAINING}
     for node in nodes(plain["model"]):
         if (node.get("init_cfg") or {}) and "Pretrained" in str(node["init_cfg"]):
@@ -170,6 +164,21 @@ def _published(
     }
     bench["starting_weights"] = starting_weights(bench["published"], bench["pretrained"])
     return {**plain, "randomness": {"seed": run.seed}, "bench": bench}
+
+
+def _published_model(experiments: Experiments, run: Run) -> PublishedModel:
+    """The published model of a run, which the scale's file names.
+
+    Raises:
+        ExperimentError: The file names none for the run's detector.
+    """
+    known = experiments.read("scale", run.scale).get("published", {})
+    if run.detector not in known:
+        raise ExperimentError(
+            f"{run.name}: {experiments.folder}/scales/{run.scale}.yaml: at published: expected a model for "
+            f"detector {run.detector}, found those of {', '.join(known) or 'none'}"
+        )
+    return model_of(known[run.detector], experiments.root)
 
 
 def config_hash(config: dict) -> str:

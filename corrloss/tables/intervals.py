@@ -59,20 +59,7 @@ def stored_intervals(
 
     @cache  # a baseline is in many pairs
     def load(run: Run, kind: str) -> Replicates:
-        path = run.folder(results).replicates(kind)
-        replicates, row = Replicates.load(path), rows.loc[run.name]
-        prefix = "mask_" if kind == "segm" else ""
-        recorded = np.array([row.get(f"{prefix}{name}", np.nan) for name in METRICS], dtype=float)
-        known = ~np.isnan(recorded)
-        if replicates.identity != row["identity"] or not np.allclose(
-            replicates.estimate[known], recorded[known], rtol=0, atol=1e-3
-        ):
-            raise ReplicatesError(
-                f"{path}: expected replicates of identity {row['identity']} with AP {recorded[0]:g}, found "
-                f"{replicates.identity!r} with AP {replicates.estimate[0]:g}; delete the file and "
-                "record.json beside it, and run snakemake again"
-            )
-        return replicates
+        return _load_recorded(run.folder(results).replicates(kind), rows.loc[run.name], kind)
 
     def other(run: Run, kind: str, part: str) -> Replicates:
         return with_ap(load(run, kind), parts[run.name, part]) if part else load(run, kind)
@@ -100,3 +87,28 @@ def stored_intervals(
         return differences(tuple(runs), kind, "").get(metric.removeprefix("mask_"))
 
     return interval
+
+
+def _load_recorded(path: Path, row: pd.Series, kind: str) -> Replicates:
+    """Replicates of a run.
+
+    Args:
+        path: Their file.
+        row: The run's row of ``runs.csv``.
+        kind: ``bbox`` or ``segm``.
+
+    Raises:
+        ReplicatesError: The file is unusable, or has another identity or AP than the row.
+    """
+    replicates, prefix = Replicates.load(path), "mask_" if kind == "segm" else ""
+    recorded = np.array([row.get(f"{prefix}{name}", np.nan) for name in METRICS], dtype=float)
+    known = ~np.isnan(recorded)
+    if replicates.identity != row["identity"] or not np.allclose(
+        replicates.estimate[known], recorded[known], rtol=0, atol=1e-3
+    ):
+        raise ReplicatesError(
+            f"{path}: expected replicates of identity {row['identity']} with AP {recorded[0]:g}, found "
+            f"{replicates.identity!r} with AP {replicates.estimate[0]:g}; delete the file and "
+            "record.json beside it, and run snakemake again"
+        )
+    return replicates
