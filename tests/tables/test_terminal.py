@@ -1,37 +1,13 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from made_tables import MAIN, REAL, figures, finished
 
-from corrloss.plan.experiments import Experiments
 from corrloss.plan.table_files import load_table
-from corrloss.tables.build import build_table, columns
+from corrloss.tables.build import columns
 from corrloss.tables.intervals import DETECTORS
 from corrloss.tables.intervals import ONE_PAIR as ONE
-from corrloss.tables.records import runs_frame
-from corrloss.tables.reference import load_reference
 from corrloss.tables.terminal import to_text
-
-ROOT = Path(__file__).parents[2]
-REAL = Experiments(ROOT)
-REFERENCE = load_reference(Experiments(ROOT))
-MAIN = ("instance_segmentation", "nms_based", "nms_free")
-
-
-def figures(run, metrics):
-    """Two-digit figures, each different."""
-    return {name: 20 + 3 * position + run.weight for position, name in enumerate(metrics)}
-
-
-def finished(name, scale="mini", but=()):
-    """A table as the bench makes it, with all runs finished but some."""
-    plan = load_table(REAL, name, scale)
-    records = [
-        (run, {"metrics": figures(run, columns(plan)), "train_seconds": 1.0, "identity": "0" * 12})
-        for run in plan.runs
-        if run.name not in but
-    ]
-    return build_table(plan, runs_frame(records), REFERENCE)
 
 
 def text_of(frame, width=100, title="T", question=""):
