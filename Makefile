@@ -52,7 +52,7 @@ test: $(READY)
 test-slow: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m "slow and not sweep"
 
-# Writes requirements.lock anew; the versions in it stay where pyproject.toml allows them.
+# Rewrites requirements.lock; its versions are kept where pyproject.toml allows them.
 lock: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash workflows/lock.sh
 

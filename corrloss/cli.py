@@ -63,7 +63,7 @@ def command(function: Callable, hidden: bool = False) -> Callable:
         except (CorrLossError, OSError) as error:
             advice = ""
             if getattr(error, "errno", None) == errno.ENOSPC:
-                advice = ". Make room and start again: finished runs are kept, trainings resume"
+                advice = ". Free disk space and start again: finished runs are kept, trainings resume"
             elif type(error) is OSError and error.filename is None:
                 raise  # names no file: a defect, and its traceback is needed
             print(f"error: {error}{advice}", file=sys.stderr)
@@ -192,7 +192,7 @@ def convert_cityscapes(
     part: Annotated[Part, typer.Argument(help="Images that are trained on, or predicted.")],
     pairs: Pairs = None,
     root: Root = HERE,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes; 0 for one per core.")] = 0,
 ) -> None:
     """Write the instances of Cityscapes' gtFine as COCO annotations."""
     from corrloss.data.cityscapes import convert_cityscapes as convert
@@ -568,7 +568,7 @@ def proxy(
 
 @functools.partial(command, hidden=True)
 def readme(reference: Path = Path("results/reference/mini"), root: Root = HERE) -> None:
-    """Write the README's table anew from the reference results."""
+    """Rewrite the README's table from the reference results."""
     from corrloss.files import write_text
     from corrloss.plan.experiments import Experiments
     from corrloss.tables.excerpt import excerpt, with_excerpt

@@ -41,11 +41,11 @@ WARNINGS = {
     "polygon_crosses_border": "a polygon reaches more than 1 pixel beyond its image: the mask is cut there",
     "ignored_in_training_only": "ignore: 1 without iscrowd: 1: mmdet drops it, pycocotools still counts it",
     "image_not_trained_on": "an image is too small or has no object: mmdet does not train on it",
-    "image_rotated": "an EXIF orientation: training turns the image by it; its boxes must be of that",
+    "image_rotated": "training rotates the image by its EXIF orientation: boxes must fit the rotated image",
     "image_16_bit": "16 bits a channel: training reads the upper 8 only, and values below 256 as black",
     "image_unlisted": "a file in the image folder that the annotation file does not list: it is not used",
 }
-"""Kind of peculiarity -> what becomes of it. They are counted and shown, and are not errors."""
+"""Kind of peculiarity -> its effect. They are counted and shown, and are not errors."""
 
 
 @dataclass

@@ -57,5 +57,5 @@ def _refuse_without_gpu(config: Config) -> None:
     if one_gpu and not torch.cuda.is_available():
         raise NoGpuError(
             f"{config.bench.run}: expected a GPU, PyTorch finds none (`nvidia-smi` and CUDA_VISIBLE_DEVICES "
-            "say why). Run it where there is one, or set on_cpu=true to train on the processor all the same"
+            "say why). Run it on a machine with a GPU, or set on_cpu=true to train on the CPU"
         )

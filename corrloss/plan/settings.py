@@ -38,7 +38,8 @@ def with_scale_of(targets: Iterable[str], pairs: Iterable[str], scales: Iterable
     chosen = named | {pair for pair in pairs if pair.startswith("scale=")}
     if named and len(chosen) > 1:
         raise SettingsError(
-            f"expected one scale, got {', '.join(sorted(chosen))}: a target that is named as a scale picks it"
+            f"expected one scale, got {', '.join(sorted(chosen))}: a target with the name of a scale sets "
+            "the scale; name one"
         )
     return [*pairs, *sorted(named - set(pairs))]
 

@@ -20,7 +20,7 @@ from corrloss.tables.render import NOT_EVIDENCE
 RHO = ("rho_img", "rho_cls")
 ONE_PAIR = (
     "Every interval of one detector is over images and holds for this pair of trained models only: another "
-    "seed gives another pair of models, and to measure the method takes several."
+    "seed gives another pair of models, so measuring the method takes several seeds."
 )
 SEVERAL_PAIRS = (
     "Solid intervals are over images and seeds; dashed ones are of one seed, over images, and hold for that "

@@ -20,9 +20,9 @@ from corrloss.report.soft_ranks import correlations
 
 MOST_SCORES = 300  # of one image in the figure of soft ranks
 CORRELATION = (
-    "The loss is made to raise ρ (ρ_img before, ρ_cls after post-processing) in order to raise AP. Each line "
-    "leads from a baseline (grey) to the same detector with the loss (colour): to the right ρ rose, upwards "
-    "AP rose."
+    "The loss is designed to raise ρ (ρ_img before, ρ_cls after post-processing) in order to raise AP. Each "
+    "line leads from a baseline (grey) to the same detector with the loss (colour): to the right ρ rose, "
+    "upwards AP rose."
 )
 DENSITY = (
     "Positives before post-processing, by IoU and score; bright cells hold many. Where scores follow IoUs "
@@ -46,7 +46,7 @@ EXPLANATION = (
 CALIBRATION = (
     "Do scores mean what they say? Reliability diagrams (on the grey diagonal they do), as means over "
     "classes for LaECE, and both errors of the detections from a score on. Dashed: the baseline after "
-    "isotonic regression on held-out images, which mends calibration and leaves the order. The first seed."
+    "isotonic regression on held-out images, which corrects calibration and keeps the order. The first seed."
 )
 TIDE = "Points of AP50 that each of TIDE's types of error costs."
 TRAINING = (
@@ -70,7 +70,7 @@ class Panel:
     title: str
     text: str  # what it shows
     figures: dict[str, Drawing | None] = field(default_factory=dict)  # None: could not be drawn
-    missing: str = "The finished runs hold nothing to show here."  # shown where there is no figure
+    missing: str = "No finished run has data for this figure."  # shown where there is no figure
 
     @property
     def drawn(self) -> dict[str, Drawing]:

@@ -234,8 +234,8 @@ def without_gpus(matrix: Matrix, names: Iterable[str], seconds: pd.DataFrame) ->
         f"scale {matrix.scale}: expected a GPU for {len(runs)} trainings, found none on this machine (no"
         f" nvidia-smi). Time on its processor, at the {speed:,.0f} GFLOP/s that it reached just now: {days}."
         " Nothing was started. Use a machine with a GPU, or a cluster (--workflow-profile slurm,"
-        " docs/clusters.md). --config scale=mini shows the workflow in minutes; on_cpu=true trains here all"
-        " the same"
+        " docs/clusters.md). --config scale=mini shows the workflow in minutes; on_cpu=true trains on this"
+        " processor"
     )
 
 

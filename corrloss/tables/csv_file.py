@@ -42,7 +42,7 @@ def read_csv(path: Path, error: type[ValueError], columns: Iterable[str]) -> pd.
         raise error(f"{path}: line 1: no column {', '.join(missing)}")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise error(f"{path}: line 1: column {', '.join(twice)} is there twice; keep one")
+        raise error(f"{path}: line 1: duplicate column {', '.join(twice)}; keep one")
     for line, fields in zip(lines, rows, strict=True):
         if len(fields) != len(header):
             raise error(f"{path}: line {line}: has {len(fields)} fields, the header {len(header)}")

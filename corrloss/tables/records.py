@@ -206,7 +206,7 @@ def read_runs(path: Path) -> pd.DataFrame:
     twice = frame["run"].duplicated()
     if twice.any():
         line = twice.idxmax()
-        raise RecordError(f"{path}: line {line}, run: {frame['run'][line]} is there twice; keep one")
+        raise RecordError(f"{path}: line {line}: duplicate run {frame['run'][line]}; keep one")
     columns = {name: _checked(path, frame[name]) for name in frame}
     return pd.DataFrame(columns).reset_index(drop=True)
 

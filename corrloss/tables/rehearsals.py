@@ -21,7 +21,7 @@ WAYS = {
     "out of memory": "precision=bf16, or a GPU with more memory; fewer images_per_process with "
     "accumulate=auto take less, but the coefficient is then over fewer images",
     "as if killed": "fewer runs at a time (--cores), or more memory for a job",
-    "not finite": "precision=fp32 if it is another; else look at rehearsal.log and the data",
+    "not finite": "set precision=fp32 if it is not; otherwise check rehearsal.log and the data",
     "No such file": "complete the data set (docs/data.md)",
 }
 

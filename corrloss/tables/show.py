@@ -67,7 +67,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     frame = read_csv(path, NoTableError, ("detector", "coefficient", "weight"))
     if not path.read_bytes().endswith(b"\n"):  # cut where the fields of its last line are complete
-        raise NoTableError(f"{path}: the last line has no end; delete the file and make the table again")
+        raise NoTableError(f"{path}: the last line is incomplete; delete the file and make the table again")
     for name in frame:
         numbers = pd.to_numeric(frame[name], errors="coerce")
         if (numbers.notna() | (frame[name] == "")).all():

@@ -275,14 +275,14 @@ RUNS_CASES = {
     "empty": (whole(""), "line 1: no column run"),
     "cut off": (cut, "line "),
     "a column that is missing": (text("coefficient", "coef"), "line 1: no column coefficient"),
-    "a duplicate column": (text(",AP50,", ",AP,"), "line 1: column AP is there twice"),
+    "a duplicate column": (text(",AP50,", ",AP,"), "line 1: duplicate column AP; keep one"),
     "a weight in words": (
         text(",spearman,0.1,", ",spearman,much,"),
         "weight: expected a finite number, found 'much'",
     ),
-    "a run that is there twice": (
+    "a duplicate run": (
         text("mini_coco/retinanet/spearman_w0.1/seed0", RUN),
-        f"run: {RUN} is there twice",
+        f"duplicate run {RUN}; keep one",
     ),
 }
 

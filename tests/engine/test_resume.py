@@ -190,7 +190,7 @@ def test_a_full_disk_is_reported_and_the_training_resumes_when_there_is_room(smo
     process = process_of(run, stderr=subprocess.PIPE)
     _, errors = process.communicate()
     assert process.returncode == 1
-    assert "No space left on device. Make room" in errors.splitlines()[-1]
+    assert "No space left on device. Free disk space" in errors.splitlines()[-1]
     checkpoints = checkpoints_of(run)
     assert checkpoints.newest_intact(print) and not list(checkpoints.folder.glob(".*.part"))
     resize(size * 10)

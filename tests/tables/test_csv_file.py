@@ -47,7 +47,7 @@ def test_a_mark_of_a_spreadsheet_is_no_part_of_the_first_column(read):
     [
         ("", "line 1: no column run, AP"),
         ("run\na\n", "line 1: no column AP"),
-        ("run,AP,AP\na,1,2\n", "line 1: column AP is there twice"),
+        ("run,AP,AP\na,1,2\n", "line 1: duplicate column AP; keep one"),
         ("run,AP\na,1\nb\n", "line 3: has 1 fields, the header 2"),
         ("run,AP\na,1,2\nb,1,2\n", "line 2: has 3 fields, the header 2"),
         ("run,AP\n\na,1\n", "line 2: has 0 fields"),

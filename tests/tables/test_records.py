@@ -182,7 +182,7 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("AP50", "AP", "line 1: column AP is there twice"),
+        ("AP50", "AP", "line 1: duplicate column AP; keep one"),
         ("coefficient", "coef", "line 1: no column coefficient"),
         (",ok,\n", "\n", "line 2: has 11 fields, the header 13"),
         (",0123456789ab,ok", ",,ok", "line 2, identity: expected text, found nothing"),
@@ -190,7 +190,7 @@ def test_no_runs_are_a_file_with_a_header(tmp_path):
         ("31.4159265", "inf", "line 2, AP: expected a finite number, found 'inf'"),
         (",0.2,", ",?,", "line 3, weight: expected a finite number, found '?'"),
         (",0.2,", ",,", "line 3, weight: expected a finite number, found nothing"),
-        (LOSS.name, BASE.name, f"line 3, run: {BASE.name} is there twice"),
+        (LOSS.name, BASE.name, f"line 3: duplicate run {BASE.name}; keep one"),
         ("12.5", "long", "line 2, train_seconds: expected a finite number, found 'long'"),
     ],
 )

@@ -21,7 +21,7 @@ ROOT = Path(os.path.relpath(workflow.basedir))
 TARGETS = tuple(get_argument_parser().parse_known_args()[0].targets or ())
 
 try:
-    # `snakemake small` picks the scale. Jobs that it starts on other machines get the scale by `--config`.
+    # `snakemake small` sets the scale. Its jobs on other machines get the scale by `--config`.
     workflow.config_settings.config_args = with_scale_of(
         TARGETS, workflow.config_settings.config_args, Experiments(ROOT).scales
     )
