@@ -46,18 +46,29 @@ def reading(plans: Iterable[Table], runs: pd.DataFrame, tables: Mapping[str, pd.
 
 
 def mean_gains(table: pd.DataFrame) -> str:
-    """The rows of a table that are means over detectors, in one sentence; empty where there are none."""
+    """The rows of a table that are means over detectors, in one sentence; empty where there are none.
+
+    Args:
+        table: Of boxes, from `corrloss.tables.show.read_table`; ρ is told where the table has it.
+    """
     rows = table[table["detector"].str.startswith(POOLED)]
     if rows.empty:
         return ""
-    seeds = int(rows["n_seeds"].min())
-    gains = [
-        f"{row['delta_AP']:+.1f} ({row['ci_low']:+.1f} to {row['ci_high']:+.1f}) with {row['coefficient']}"
-        for _, row in rows.iterrows()
+    columns = {"rho_img": "_rho_img", "rho_cls": "_rho_cls", "AP": ""}
+    parts = [
+        f"{METRICS[name]} "
+        + ", ".join(
+            f"{row[f'delta_{name}']:+.1f} ({row[f'ci_low{end}']:+.1f} to {row[f'ci_high{end}']:+.1f}) with "
+            f"{row['coefficient']}"
+            for _, row in rows.iterrows()
+        )
+        for name, end in columns.items()
+        if f"ci_low{end}" in table
     ]
+    detectors, seeds = rows["detector"].iloc[0].removeprefix(POOLED), int(rows["n_seeds"].min())
     return (
-        f"Mean gain in AP over {rows['detector'].iloc[0].removeprefix(POOLED)} detectors, "
-        f"{seeds} seed{'s' * (seeds > 1)} of each: {', '.join(gains)}."
+        f"Mean gain over {detectors} detectors, {seeds} seed{'s' * (seeds > 1)} of each, and its interval of "
+        f"95% over images, seeds and detectors: {'; '.join(parts)}."
     )
 
 

@@ -56,7 +56,12 @@ def test_only_figures_that_exist_are_counted(runs, table):
 
 def test_mean_gains_are_those_of_the_rows_of_means(table):
     means = table.assign(delta_AP=["", 2, -0.5, 5.5], n_seeds=[1, 1, 1, 1])
+    over = "interval of 95% over images, seeds and detectors"
     assert mean_gains(means) == (
-        "Mean gain in AP over 1 detectors, 1 seed of each: +5.5 (+5.0 to +6.0) with spearman."
+        f"Mean gain over 1 detectors, 1 seed of each, and its {over}: AP of boxes +5.5 (+5.0 to +6.0) with "
+        "spearman."
     )
     assert mean_gains(means[:3]) == ""
+    means = means.assign(delta_rho_img=2, ci_low_rho_img=-1, ci_high_rho_img=5, n_seeds=5)
+    assert "5 seeds of each" in mean_gains(means)
+    assert f"{over}: ρ_img +2.0 (-1.0 to +5.0) with spearman; AP of boxes +5.5" in mean_gains(means)
