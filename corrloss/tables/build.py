@@ -13,7 +13,7 @@ from corrloss.analysis.differences import holm
 from corrloss.analysis.gain_parts import HYBRIDS, PARTS
 from corrloss.analysis.metrics import ISOTONIC
 from corrloss.analysis.verdict import Verdict, judge
-from corrloss.plan.runs import Run
+from corrloss.plan.runs import OPTION_NAMES, Run
 from corrloss.plan.schema import ExperimentError
 from corrloss.plan.table_files import Table
 from corrloss.tables.intervals import Intervals, uncertainty
@@ -30,6 +30,7 @@ WITH_INTERVAL = ("AP", "rho_img", "rho_cls", "oLRP", "isotonic_AP", *HYBRIDS)
 MANY = f"_{MANY_DETECTIONS}"  # absent from a runs.csv of an older version
 # Other metrics whose difference is shown without an interval.
 WITH_DIFFERENCE = ("tide_",)
+VARIANT = ("detector", "coefficient", "weight")  # the first columns; then options
 ZOO_TOLERANCE = 0.1  # points: the digit to which AP is published
 REMARKS = ("incomplete", "failed", "mixed")  # last columns, absent where no row has any
 
@@ -95,6 +96,8 @@ def build_table(
     if table.control:
         rows = _with_controls(table, zip(rows, variants, strict=True), measured, ended, interval)
     frame = pd.DataFrame(rows + means).astype(dict.fromkeys(table.metrics, float))  # also where all unknown
+    options = [name for name in OPTION_NAMES if name in frame]  # the first row, a baseline, has none
+    frame = frame[[*VARIANT, *options, *frame.columns.difference([*VARIANT, *options], sort=False)]]
     return frame.drop(columns=[name for name in REMARKS if (frame[name] == "").all()])
 
 

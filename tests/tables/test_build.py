@@ -183,6 +183,7 @@ def test_options_are_columns_and_tell_variants_apart():
     frame = build_table(table_of(runs), measured(figures), NOTHING)
     assert frame["gradient_to"].fillna("").tolist() == ["", "", "both"]
     assert frame["delta_AP"].tolist()[1:] == [1.0, 2.0]
+    assert list(frame.columns[:4]) == ["detector", "coefficient", "weight", "gradient_to"]
 
 
 def test_masks_have_a_delta_of_their_own_and_are_what_is_compared_with_the_paper():
