@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from corrloss.plan.runs import OPTION_NAMES
 from corrloss.tables.records import IDENTITY, NOTES, TAIL, TEXT, read_runs
 
 IDENTICAL, WITHIN, OUTSIDE, ALONE = "identical", "within", "outside", "only here"
 JUDGED = ("AP", "mask_AP", "rho_img", "rho_cls")
 #: Standard deviation over seeds, in points, where the reference has one seed; declared, not measured.
 SPREAD = 1.0
-MIN_RUNS = 3  # with several seeds, for the reference's own spread
+MIN_VARIANTS = 3  # with several seeds, for the reference's own spread
 CONFIDENCE = 0.99
 
 
@@ -22,8 +23,9 @@ def compare(runs: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """Compare each run with the run of the same name in the reference.
 
     A figure is within what seeds differ by up to z·√2·s: s is its standard deviation over seeds, pooled over
-    the runs of the reference that have several seeds, or `SPREAD` where fewer than `MIN_RUNS` have; z is the
-    two-sided normal quantile at `CONFIDENCE`. Another machine or version of a library changes the last bits
+    the variants of the detector of which the reference has several seeds, over those of all detectors where
+    fewer than `MIN_VARIANTS` are of this one, or `SPREAD` where fewer are there at all; z is the two-sided
+    normal quantile at `CONFIDENCE`. Another machine or version of a library changes the last bits
     of a training, and a short training ends then as with another seed.
 
     Args:
@@ -36,11 +38,15 @@ def compare(runs: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         ``difference`` and ``limit`` in points, ``environment``, what differs of it.
     """
     known = reference.set_index("run")
-    limits = {name: _limit(reference, name) for name in JUDGED if name in reference}
+    judged = [name for name in JUDGED if name in reference]
+    limits = {
+        detector: {name: _limit(reference, name, detector) for name in judged}
+        for detector in runs["detector"].unique()
+    }
     figures = [
         name for name in runs if name in known and name not in TEXT and name not in (*IDENTITY, *TAIL, *NOTES)
     ]
-    return pd.DataFrame([_row(run, known, limits, figures) for _, run in runs.iterrows()])
+    return pd.DataFrame([_row(run, known, limits[run["detector"]], figures) for _, run in runs.iterrows()])
 
 
 def _row(run: pd.Series, known: pd.DataFrame, limits: dict[str, float], figures: list[str]) -> dict:
@@ -58,12 +64,13 @@ def _row(run: pd.Series, known: pd.DataFrame, limits: dict[str, float], figures:
     return row | {"result": result, "metric": name, "difference": differences[name], "limit": limits[name]}
 
 
-def _limit(reference: pd.DataFrame, name: str) -> float:
-    groups = reference.groupby(
-        [column for column in IDENTITY if column not in ("run", "seed")], dropna=False
-    )[name]
+def _limit(reference: pd.DataFrame, name: str, detector: str) -> float:
+    variant = [column for column in (*IDENTITY, *OPTION_NAMES) if column not in ("run", "seed")]
+    groups = reference.groupby([column for column in variant if column in reference], dropna=False)[name]
     variances = groups.var(ddof=1)[groups.count() > 1].dropna()
-    spread = float(np.sqrt(variances.mean())) if len(variances) >= MIN_RUNS else 0.0
+    own = variances[variances.index.get_level_values("detector") == detector]
+    pooled = own if len(own) >= MIN_VARIANTS else variances
+    spread = float(np.sqrt(pooled.mean())) if len(pooled) >= MIN_VARIANTS else 0.0
     return float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(2) * (spread or SPREAD))
 
 

@@ -49,6 +49,21 @@ def test_the_spread_of_several_seeds_is_that_of_the_reference():
     assert shifted["limit"].max() == pytest.approx(LIMIT * 0.3)
 
 
+def test_the_spread_of_a_detector_with_several_variants_is_its_own():
+    """Three variants of atss, one of them by its option alone, spread by 0.1; two other detectors by 3."""
+    calm = frame([29.9, 30.0, 30.1], seeds=(0, 1, 2))
+    calm = calm[calm["detector"] == "atss"]
+    late = calm.assign(coefficient="pearson", weight=0.2, onset="ramp", AP=calm["AP"] + 5)
+    variants = [calm, calm.assign(coefficient="pearson", weight=0.2), late]
+    wild = frame([27.0, 30.0, 33.0], seeds=(0, 1, 2))
+    reference = pd.concat([*variants, wild[wild["detector"] != "atss"]], ignore_index=True)
+    reference["run"] = [f"{run} {number}" for number, run in enumerate(reference["run"])]
+    moved = reference.assign(AP=reference["AP"] + 1)
+    limits = compare(moved, reference).groupby(reference["detector"])["limit"].first()
+    assert limits["atss"] == pytest.approx(LIMIT * 0.1)
+    assert limits["paa"] == pytest.approx(LIMIT * np.sqrt((3 * 0.1**2 + 2 * 3**2) / 5))
+
+
 def test_a_run_that_the_reference_lacks_and_another_environment_are_named():
     runs = pd.concat([frame(30.5, environment="torch=2.14.0"), frame(1.0, seeds=(7,))])
     compared = compare(runs, frame(30.0)).set_index("run")

@@ -71,7 +71,11 @@ def test_a_perfect_order_has_no_other_resample():
 
 def test_what_is_not_trained_is_named(runs):
     text = to_markdown(runs, REAL)
-    assert "over dense detectors, 5 of them" in text and "Not trained here: " in text and "tood" in text
+    assert (
+        "over dense detectors with a ResNet-50 and 12 epochs, 5 of them" in text
+        and "Not trained here: " in text
+        and "tood" in text
+    )
 
 
 def test_the_docs_show_the_reference():
