@@ -217,7 +217,7 @@ def test_a_broken_input_of_a_table_is_one_message(invoke, project, file, said):
         ("make-data voc", "experiments/datasets/voc.py: no such file; there are"),
         ("check-data voc", "experiments/datasets/voc.py: no such file"),
         ("show", "results/mini/tables: no table yet"),
-        ("show scale=huge", "at scale: expected one of mini, paper, small, smoke, zoo, got 'huge'"),
+        ("show scale=huge", "at scale: expected one of mini, paper, small, smoke, zoo, zoo_500, got 'huge'"),
         ("collect data_rot=/data", "unknown key 'data_rot'; valid keys: accumulate, ap, data_root, gpu"),
         ("collect mini", "expected key=value, got 'mini'"),
         (f"{EVALUATE} ap=fast", "at ap: expected one of hotcoco, pycocotools, got 'fast'"),
