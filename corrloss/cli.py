@@ -88,11 +88,12 @@ def load(root: Path, pairs: list[str] | None) -> Settings:
 def on_gpus(count: int, folder: str):
     """Take GPUs for the block where a folder of locks is given; what libraries print goes to stderr.
 
-    The engine must be imported in the block: what it imports asks CUDA for devices.
+    A block that needs none sees none. The engine must be imported in the block: what it imports asks CUDA for
+    devices.
     """
     from corrloss.engine.lease import lease
 
-    leased = lease(Path(folder), count, log) if folder else contextlib.nullcontext()
+    leased = lease(Path(folder), count, log) if folder or not count else contextlib.nullcontext()
     with leased, contextlib.redirect_stdout(sys.stderr):
         yield
 

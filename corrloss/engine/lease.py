@@ -44,7 +44,7 @@ def lease(
 
     Args:
         folder: Folder of the lock files, on a local disk and the same for all jobs that share the GPUs.
-        count: Number of GPUs; 0 takes none and changes nothing.
+        count: Number of GPUs; 0 takes none and hides all.
         log: Called with one line if the job has to wait, or if a lock file is deleted meanwhile.
         poll: Seconds between two attempts.
         check: Seconds between two checks of the lock files.
@@ -56,7 +56,8 @@ def lease(
         LeaseError: Fewer GPUs than ``count`` are visible.
     """
     if count == 0:
-        yield []
+        with _environment({VISIBLE: ""}):  # else mmengine trains on the first GPU that it finds
+            yield []
         return
     gpus = visible_gpus()
     if len(gpus) < count:

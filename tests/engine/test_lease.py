@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from corrloss.cli import app
+from corrloss.cli import app, on_gpus
 from corrloss.engine.lease import LeaseError, lease, pool
 
 ROOT = Path(__file__).parents[2]
@@ -169,12 +169,21 @@ def test_the_block_sees_its_gpus_alone(visible, tmp_path):
     assert dict(os.environ) == before
 
 
-def test_a_job_without_gpus_takes_none(visible, tmp_path):
-    visible("")
+def test_a_job_without_gpus_takes_none_and_sees_none(visible, tmp_path):
+    visible("4,5")
     before = dict(os.environ)
     with lease(tmp_path / "none", 0, print) as ids:
-        assert ids == [] and dict(os.environ) == before
+        assert ids == [] and os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert dict(os.environ) == before
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_that_is_planned_for_the_cpu_sees_no_gpu_without_a_lease_either(visible):
+    visible("4,5")
+    with on_gpus(0, ""):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    with on_gpus(1, ""):  # a scheduler has chosen them
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
 
 
 def test_more_than_there_are_is_refused_at_once(visible, machine, tmp_path):
