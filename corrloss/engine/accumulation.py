@@ -16,6 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DATA_SAMPLERS, OPTIM_WRAPPERS
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import BatchSampler, Sampler
 
 
@@ -110,7 +111,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     mmengine's ``AmpOptimWrapper`` demands a GPU, and scales the loss, which bfloat16 with its range does
     not need. mmcv's own operators have no bfloat16 (open-mmlab/mmcv issues 2878 and 3061), and compute in
-    float32.
+    float32. So does the cross-entropy of probabilities, which autocast refuses on a GPU.
     """
 
     @contextmanager
@@ -126,13 +127,27 @@ class AutocastOptimWrapper(OptimWrapper):
 def lift_operators() -> None:
     """Let mmcv's operators compute in float32 what they are given in bfloat16, which they do not know.
 
-    Features that they return are bfloat16 again, as mmdet expects; a loss stays in float32.
+    Features that they return are bfloat16 again, as mmdet expects; a loss stays in float32. The same for
+    PyTorch's cross-entropy of probabilities, in YOLACT's masks and the losses of TOOD and GFL.
     """
     for function in torch.autograd.Function.__subclasses__():
         if function.__module__.startswith("mmcv.ops"):
             is_loss = function.__module__ == "mmcv.ops.focal_loss"
             function.forward = staticmethod(_in_float32(function.forward, back=not is_loss))
             function.backward = staticmethod(_in_float32(function.backward, back=False))
+    functional.binary_cross_entropy = _without_autocast(functional.binary_cross_entropy)
+
+
+def _without_autocast(function: Callable) -> Callable:
+    """A function that autocast refuses on a GPU, on float32 tensors."""
+
+    @functools.wraps(function)
+    def lifted(first: Tensor, *values: object, **options: object) -> Tensor:
+        values = [value.float() if isinstance(value, Tensor) else value for value in values]
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first.float(), *values, **options)
+
+    return lifted
 
 
 def _in_float32(function: Callable, back: bool) -> Callable:

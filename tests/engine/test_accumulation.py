@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
+from torch.nn import functional
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from corrloss.engine.accumulation import AccumulatedStep, ConsecutiveBatches, lift_operators
@@ -164,3 +165,12 @@ def test_mmcvs_operators_take_bfloat16_which_they_do_not_know():
     (lifted.float() ** 2).sum().backward()
     (expected.bfloat16().float() ** 2).sum().backward()
     assert torch.equal(low.grad, full.grad.bfloat16())
+
+
+def test_a_cross_entropy_of_probabilities_is_computed_in_float32_as_autocast_refuses_it_on_a_gpu():
+    lift_operators()
+    probability, target = torch.rand(2, 50, generator=torch.Generator().manual_seed(0))
+    expected = functional.binary_cross_entropy(probability.bfloat16().float(), target.round())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = functional.binary_cross_entropy(probability.bfloat16(), target.round(), reduction="mean")
+    assert loss.dtype == torch.float32 and torch.equal(loss, expected)
