@@ -1,4 +1,4 @@
-"""Hooks of a training: progress, loss curve, seconds, divergence, the onset of Correlation Loss."""
+"""Hooks of a training: progress, loss curve, seconds, memory, divergence, the onset of Correlation Loss."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from corrloss.engine.environment import peak_memory_mb
 from corrloss.loss import CorrelationLoss
 
 REPORT_SECONDS = 10.0
@@ -123,6 +124,23 @@ class StepClock(Hook):
         now = time.monotonic()
         self.seconds.append(now - self._last)
         self._last = now
+
+
+class MemoryHook(Hook):
+    """Notes the peak of the memory; mmengine resets that of a GPU with each line of its own log.
+
+    Attributes:
+        peak: In MiB: the GPU's where there is one, else this process's.
+    """
+
+    priority = "VERY_HIGH"  # before mmengine's log
+
+    def __init__(self) -> None:
+        self.peak = peak_memory_mb()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Update the peak."""
+        self.peak = max(self.peak, peak_memory_mb())
 
 
 class TrainingDiverged(ArithmeticError):

@@ -16,10 +16,11 @@ from mmengine.runner import Runner
 import corrloss.heads  # noqa: F401 -- registers the heads with the loss
 from corrloss.engine.accumulation import AccumulatedStep
 from corrloss.engine.checkpoints import Checkpoints
-from corrloss.engine.environment import environment, peak_memory_mb
+from corrloss.engine.environment import environment
 from corrloss.engine.hooks import (
     CurveHook,
     DivergenceHook,
+    MemoryHook,
     OnsetHook,
     ProgressHook,
     StepClock,
@@ -44,9 +45,9 @@ def train_here(config: Config, checkpoints: Checkpoints, log: Callable[[str], No
         of the model on the CPU; after a divergence that of the last checkpoint.
     """
     torch.set_num_threads(config.bench.threads)
-    curve = CurveHook()
+    curve, memory = CurveHook(), MemoryHook()
     resume = ResumeHook(checkpoints, curve)
-    hooks = [ProgressHook(config.bench.run, log), curve, DivergenceHook(), resume]
+    hooks = [ProgressHook(config.bench.run, log), curve, memory, DivergenceHook(), resume]
     clock = StepClock() if config.bench.get("rehearsal") else None
     runner = build_runner(config, checkpoints, [*hooks, clock] if clock else hooks, log)
     failed = {}
@@ -59,7 +60,7 @@ def train_here(config: Config, checkpoints: Checkpoints, log: Callable[[str], No
         "identity": checkpoints.folder.name,
         "train_seconds": resume.seconds,
         "iterations": runner.iter,
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": memory.peak,
         "environment": environment(),
         "curve": curve.curve,
         "resumes": checkpoints.resumes(),

@@ -3,8 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import LoggerHook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import Runner, get_priority
 
 from corrloss import CorrelationLoss
 from corrloss.engine import hooks
@@ -114,6 +115,16 @@ class Line(BaseModel):
             "loss_line": ((self.weight - torch.stack(list(inputs)).mean()) ** 2),
             "points": self.weight.detach(),
         }
+
+
+def test_the_peak_outlives_the_reset_of_each_line_of_mmengine_s_log(monkeypatch):
+    now = iter([10.0, 300.0, 40.0, 200.0])  # falls where mmengine has reset it
+    monkeypatch.setattr(hooks, "peak_memory_mb", lambda: next(now))
+    memory = hooks.MemoryHook()
+    for batch in range(3):
+        memory.after_train_iter(None, batch)
+    assert memory.peak == 300.0
+    assert get_priority(memory.priority) < get_priority(LoggerHook.priority)
 
 
 def test_in_a_real_training_both_hooks_hear_what_mmengine_tells(tmp_path):
