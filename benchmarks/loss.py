@@ -2,10 +2,12 @@
 
     python benchmarks/loss.py                      # all sizes, one thread and two: about five minutes
     python benchmarks/loss.py --sizes 10 1000 --threads 1
+    python benchmarks/loss.py --device cuda        # on a GPU
 
 Every contender runs once in each round, in an order drawn anew, and the median of its rounds is shown, in
 microseconds: of CPU time with one thread, which other work on the machine disturbs least, of wall time with
-more. torchsort is timed where it can be imported; docs/soft_rank.md says how to build it.
+more; on a GPU of wall time until the GPU has finished. torchsort is timed where it can be imported;
+docs/soft_rank.md says how to build it.
 """
 
 import argparse
@@ -38,7 +40,7 @@ class _EmptyNode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, s: Tensor, u: Tensor) -> Tensor:
         ctx.save_for_backward(s, u)
-        return torch.full((), 1.0)
+        return s.new_ones(())
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -65,9 +67,9 @@ def torchsort_spearman(s: Tensor, u: Tensor, strength: float) -> Tensor:
     return naive_pearson(s, u)
 
 
-def of_one_batch(n: int) -> Contenders:
+def of_one_batch(n: int, device: str) -> Contenders:
     """Coefficients of one batch of n positives."""
-    s, u = torch.rand(n, requires_grad=True), torch.rand(n)
+    s, u = torch.rand(n, device=device, requires_grad=True), torch.rand(n, device=device)
     true = 0.05 / n
     contenders = {
         "empty node": lambda: _EmptyNode.apply(s, u),
@@ -86,10 +88,10 @@ def of_one_batch(n: int) -> Contenders:
     return {name: gradient_of(each, s) for name, each in contenders.items()}
 
 
-def of_images(n: int, images: int) -> Contenders:
+def of_images(n: int, images: int, device: str) -> Contenders:
     """Soft ranks, and the loss per image, of a batch of images with n positives each."""
-    s, u = torch.rand(images, n, requires_grad=True), torch.rand(images, n)
-    image = torch.arange(images).repeat_interleave(n)
+    s, u = torch.rand(images, n, device=device, requires_grad=True), torch.rand(images, n, device=device)
+    image = torch.arange(images, device=device).repeat_interleave(n)
     true = 0.05 / n
     losses = {
         strength: CorrelationLoss(weight=1.0, scope="image", strength=strength) for strength in (1, true)
@@ -120,9 +122,21 @@ def gradient_of(value: Callable[[], Tensor], s: Tensor) -> Callable[[], None]:
     return run
 
 
-def time_all(contenders: Contenders, seconds: float) -> dict[str, float]:
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds: of this process on one thread, else of the wall; on a GPU when it has finished."""
+    if device == "cpu":
+        return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
+    def clock() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return clock
+
+
+def time_all(contenders: Contenders, seconds: float, device: str) -> dict[str, float]:
     """Median microseconds of each contender; rounds go on for about so many seconds."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = clock_of(device)
     times = {name: [] for name in contenders}
     names = list(contenders)
     end = time.perf_counter() + seconds
@@ -182,6 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000, 10_000, 100_000])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=6.0, help="for each line of a table")
     args = parser.parse_args()
@@ -189,13 +204,16 @@ def main() -> None:
     torch.manual_seed(0)
     if torchsort is None:
         print("torchsort cannot be imported and is left out: docs/soft_rank.md says how to build it.")
-    print(f"torch {torch.__version__}; microseconds of value and gradient, float32, medians")
-    for threads in args.threads:
+    where = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    print(f"torch {torch.__version__}, {where}; microseconds of value and gradient, float32, medians")
+    for threads in args.threads if args.device == "cpu" else [1]:
         torch.set_num_threads(threads)
         plural = "thread" if threads == 1 else "threads"
-        rows = {n: time_all(of_one_batch(n), args.seconds) for n in args.sizes}
+        rows = {n: time_all(of_one_batch(n, args.device), args.seconds, args.device) for n in args.sizes}
         show(f"One batch of n positives, {threads} {plural}", ONE_BATCH, rows)
-        rows = {n: time_all(of_images(n, args.images), args.seconds) for n in args.sizes}
+        rows = {
+            n: time_all(of_images(n, args.images, args.device), args.seconds, args.device) for n in args.sizes
+        }
         show(f"{args.images} images of n positives each, {threads} {plural}", IMAGES, rows)
 
 
