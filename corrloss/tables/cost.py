@@ -29,7 +29,7 @@ COLUMNS = (
     "gflops", "kind", "source",
 )  # fmt: skip
 NUMBERS = COLUMNS[2:7]
-KINDS = ("published", "estimate")
+KINDS = ("published", "measured", "estimate")
 TIMED_SCALES = ("paper", "small")  # whose recipes the table of seconds is of
 # From the seconds of the table, from a rehearsal on this machine, from other runs of the detector on the data
 # set, or from the run itself.
@@ -203,7 +203,7 @@ def to_text(
         f"Scale {matrix.scale}, {gpus} GPUs used at a time. Hours of {len(costs)} runs: {count[RECORD]} are "
         "from their own records,",
         f"{count[SIBLINGS]} from finished runs of the same detector, {count[REHEARSAL]} from rehearsals, "
-        f"{count[TABLE]} estimated from",
+        f"{count[TABLE]} by",
         f"experiments/reference/seconds.csv (which says for which GPU), {count['']} unknown. Training alone; "
         "data sets come on top.",
     ]

@@ -4,7 +4,7 @@ _base_ = "mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_300-proposals_crop-ms-480-800-3
 
 train_dataloader = dict(batch_size=4)
 
-# Half the size: short side 240-400 with crops; two thirds of the epochs, for main tables within a day.
+# Half the size: short side 240-400 with crops; two thirds of the epochs, for main tables within two days.
 short_sides = dict(
     type="RandomChoiceResize", scales=[(side, 667) for side in range(240, 401, 16)], keep_ratio=True
 )
