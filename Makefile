@@ -35,13 +35,16 @@ demo: $(READY)
 	@$(BIN)/corrloss compare results/$(SCALE) || true
 
 # What other machines compare with: copies the results of a scale to results/reference, which is committed.
+# REFERENCE=folder: to another folder, for tables that were made on another machine.
+REFERENCE ?= results/reference/$(SCALE)
 reference: $(READY)
-	@mkdir -p results/reference/$(SCALE)/tables
-	@cp results/$(SCALE)/runs.csv results/reference/$(SCALE)/
-	@cp results/$(SCALE)/tables/*.csv results/$(SCALE)/tables/*.md results/reference/$(SCALE)/tables/
-	@$(BIN)/corrloss proxy results/$(SCALE)/runs.csv > results/reference/$(SCALE)/proxy.md
+	@mkdir -p $(REFERENCE)/tables
+	@cp results/$(SCALE)/runs.csv $(REFERENCE)/
+	@cp results/$(SCALE)/tables/*.csv results/$(SCALE)/tables/*.md $(REFERENCE)/tables/
+	@$(BIN)/corrloss proxy results/$(SCALE)/runs.csv > $(REFERENCE)/proxy.md
 	@(date -u +%F; git rev-parse HEAD; uname -srm; grep -m 1 "model name" /proc/cpuinfo || true; echo "$$(getconf _NPROCESSORS_ONLN) cores"; \
-	  $(BIN)/python -m pip freeze --exclude-editable) > results/reference/$(SCALE)/environment.txt
+	  $(BIN)/python -c "import torch; print(torch.backends.cpu.get_cpu_capability())"; \
+	  $(BIN)/python -m pip freeze --exclude-editable) > $(REFERENCE)/environment.txt
 
 readme: $(READY)
 	@$(BIN)/corrloss readme
