@@ -64,7 +64,7 @@ def pristine(tmp_path_factory):
     shutil.copytree(ROOT / "workflows" / "schemas", root / "workflows" / "schemas")
     (root / "experiments" / "tables").mkdir()
     (root / "experiments" / "tables" / "one.yaml").write_text(TABLE)
-    matrix = load_matrix(Settings.load(root, [f"results={root / 'results'}"]))
+    matrix = load_matrix(Settings.load(root, [f"results={root / 'results'}", f"data_root={root / 'data'}"]))
     for points, planned in enumerate(matrix.planned.values(), start=30):
         folder = planned.run.folder(root / "results")
         folder.path.mkdir(parents=True)
