@@ -5,47 +5,44 @@
 
 The models are those of the recipes with random weights, the batches those of the recipes' data pipelines on
 made images of COCO's usual size, 640 x 480 pixels, with seven objects each. Per detector two models of the
-baseline and one with the loss are trained in turns on the same batches (corrloss.engine.step_timing).
-Seconds are medians of whole steps with the data ready.
+baseline and one with the loss are trained in turns on the same batches (corrloss.engine.step_timing). Columns
+are those of `snakemake overhead`, seconds with the data ready; the row `none` is the noise.
 """
 
 import argparse
 import contextlib
-import csv
 import json
 import sys
 import tempfile
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
 from corrloss.coco.published import COCO_CATEGORIES
 from corrloss.engine.environment import device_name
 from corrloss.engine.step_timing import measure
+from corrloss.plan.experiments import Experiments
 from corrloss.plan.matrix import Matrix, load_matrix
 from corrloss.plan.runs import Run
 from corrloss.plan.settings import Settings
+from corrloss.tables.overhead import overhead_rows
+from corrloss.tables.reference import load_reference
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, OBJECTS = 640, 480, 7
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table."""
-
-    scale: str
-    detector: str
-    loss: str
-    images: int
-    seconds_without: float
-    seconds_with: float
-    ratio: float
-    noise: float  # the same ratio of two models of the baseline
-    loss_seconds: float  # positives, loss and its gradient by themselves
+COLUMNS = [
+    "scale",
+    "detector",
+    "coefficient",
+    "images",
+    "seconds_without",
+    "seconds_with",
+    "ratio",
+    "loss_ms",
+]
 
 
 def make_coco(folder: Path, annotations: list[str], images: int = 32) -> None:
@@ -84,22 +81,14 @@ def pairs_of(matrix: Matrix) -> dict[str, tuple[Run, Run]]:
     return {name: (baselines[name], with_loss[name]) for name in sorted(baselines.keys() & with_loss.keys())}
 
 
-def time_detector(matrix: Matrix, pair: tuple[Run, Run], steps: int) -> Row:
+def time_detector(matrix: Matrix, pair: tuple[Run, Run], steps: int, reference: pd.DataFrame) -> pd.DataFrame:
     configs = [matrix.planned[run.name].config for run in pair]
     with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints what it reads
-        first, second, with_loss = measure(configs, steps, print)
-    without = np.asarray(first.steps)
-    return Row(
-        matrix.scale,
-        pair[0].detector,
-        pair[1].coefficient,
-        configs[0]["train_dataloader"]["batch_size"],
-        float(np.median(without)),
-        float(np.median(with_loss.steps)),
-        float(np.median(with_loss.steps / without)),
-        float(np.median(second.steps / without)),
-        float(np.median(with_loss.own)),
-    )
+        timings = measure(configs, steps, print)
+    rows = pd.DataFrame(overhead_rows(pair, timings, reference))
+    images = configs[0]["train_dataloader"]["batch_size"]
+    rows.insert(0, "scale", matrix.scale)
+    return rows.assign(images=images, loss_ms=10 * rows["share_percent"] * rows["seconds_without"])[COLUMNS]
 
 
 def main() -> None:
@@ -109,17 +98,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="timed, after 5 of warm-up")
     args = parser.parse_args()
     print(f"torch {torch.__version__}, {device_name()}", file=sys.stderr)
-    table = csv.writer(sys.stdout)
-    table.writerow(field.name for field in fields(Row))
+    reference = load_reference(Experiments(ROOT))
+    print(",".join(COLUMNS))
     with tempfile.TemporaryDirectory() as folder:
         make_coco(Path(folder) / "coco", ["instances_train2017", "instances_val2017", "instances_small2017"])
         for scale in args.scale:
             matrix = load_matrix(Settings.load(ROOT, [f"scale={scale}", f"data_root={folder}"]))
             for name, pair in pairs_of(matrix).items():
                 if name in (args.detectors or [name]):
-                    row = astuple(time_detector(matrix, pair, args.steps))
-                    table.writerow(f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row)
-                    sys.stdout.flush()
+                    rows = time_detector(matrix, pair, args.steps, reference)
+                    print(rows.to_csv(index=False, header=False, float_format="%.4f"), end="", flush=True)
 
 
 if __name__ == "__main__":
