@@ -53,9 +53,9 @@ test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m "slow and not sweep"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --durations 10 -m "slow and not sweep"
 
-# Rewrites requirements.lock; its versions are kept where pyproject.toml allows them.
+# Rewrites the locks of both stacks; their versions are kept where pyproject.toml allows them.
 lock: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash workflows/lock.sh
 
@@ -78,4 +78,4 @@ bench: $(READY)
 	@for bench in $(filter-out benchmarks/mini_recipe.py benchmarks/integrations.py benchmarks/full_width.py,$(wildcard benchmarks/*.py)); do echo "== $$bench"; OMP_NUM_THREADS=1 $(BIN)/python "$$bench"; done
 
 clean:
-	rm -rf results data site .snakemake
+	rm -rf $(filter-out results/reference,$(wildcard results/*)) data site .snakemake
