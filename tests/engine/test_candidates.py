@@ -53,8 +53,12 @@ OTHERS = {
         dict(
             backbone=RESNET,
             neck=dict(in_channels=[128]),
-            encoder=dict(num_layers=1),
-            decoder=dict(num_layers=1),
+            # mmcv keeps a dropout as the default of every attention that is built after, in the tests of others, too.
+            encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=dict(dropout=0.0))),
+            decoder=dict(
+                num_layers=1,
+                layer_cfg=dict(self_attn_cfg=dict(dropout=0.0), cross_attn_cfg=dict(dropout=0.0)),
+            ),
             bbox_head=dict(num_classes=4),
         ),
     ),

@@ -22,7 +22,6 @@ from corrloss.plan.configs import resolve
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.runs import Run
 
-MessageHub.get_current_instance().update_info("epoch", 0)  # where TOOD looks it up
 torch.set_num_threads(1)  # these models are too small for a second thread to be anything but slower
 
 SIZE = 128
@@ -124,6 +123,7 @@ def ground_truth(objects):
 
 def batch(images=OBJECTS):
     """A batch as a data loader gives it: noise for pixels, and the objects of each image."""
+    MessageHub.get_current_instance().update_info("epoch", 0)  # TOOD looks it up; a training leaves another hub
     generator = torch.Generator().manual_seed(7)
     shape = dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), scale_factor=(1.0, 1.0))
     samples = [
