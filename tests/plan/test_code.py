@@ -100,3 +100,16 @@ def test_an_edit_of_the_same_size_and_time_is_what_runs(package):
     assert imported() == "1\n"  # Python's own check is fooled
     code.digest_of((path,))
     assert imported() == "2\n"
+
+
+def test_the_digest_does_not_depend_on_the_version_of_python(package):
+    """`ast.dump` of Python 3.12 and of 3.13 write other texts; results would go stale with a new Python."""
+    path = package / "errors.py"
+    path.write_text("def f(): pass\nclass C: pass\n")
+    forget()
+    function = (
+        "FunctionDef(name='f', args=arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], "
+        "defaults=[]), body=[Pass()], decorator_list=[])"
+    )
+    of_class = "ClassDef(name='C', bases=[], keywords=[], body=[Pass()], decorator_list=[])"
+    assert code._meaning(path) == f"Module(body=[{function}, {of_class}], type_ignores=[])"
