@@ -79,13 +79,37 @@ install() {
 locked() { awk -v wanted="$1" '/^[a-z]/ {found = $0 ~ wanted} found' "$LOCK"; }
 pins() { locked "$1" | sed -nE 's/^([a-z][^ ;]*==[^ ;]+).*/\1/p'; }
 
+# mmcv 2.1.0 reads its version by exec() and then locals(), which Python 3.13 keeps apart (PEP 667). While pip builds it,
+# exec(code) writes into the variables of its caller, as it did before.
+with_old_exec() {
+  mkdir -p "$VENV/mmcv-build"
+  cat >"$VENV/mmcv-build/sitecustomize.py" <<'PYTHON'
+import builtins
+import sys
+
+new_exec = builtins.exec
+
+
+def old_exec(code, globals=None, locals=None, /, **options):
+    if globals is None:
+        caller = sys._getframe(1)
+        globals, locals = caller.f_globals, caller.f_locals
+    new_exec(code, globals, locals, **options)
+
+
+if sys.version_info >= (3, 13):
+    builtins.exec = old_exec
+PYTHON
+  PYTHONPATH=$(cd "$VENV/mmcv-build" && pwd) "$@"
+}
+
 build_mmcv() {
   "$VENV/bin/python" -c 'import mmcv.ops' 2>/dev/null && return
   step "mmcv with its compiled operators: minutes the first time on a machine, seconds after (pip keeps the wheel)"
   local log=$VENV/mmcv-build.log started=$SECONDS flags
   # Python's own flags ask for debug information, which takes half of the compiler's time.
   flags=${CFLAGS:-$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))')}
-  CFLAGS="$flags -g0" MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)} "$VENV/bin/python" -m pip install --verbose \
+  CFLAGS="$flags -g0" MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)} with_old_exec "$VENV/bin/python" -m pip install --verbose \
     --disable-pip-version-check --no-build-isolation --no-deps ${WHEELS:+--no-index --find-links "$WHEELS"} \
     "$(pins '^mmcv==')" >"$log" 2>&1 &
   local build=$!
@@ -109,10 +133,10 @@ from mmcv.ops import get_compiling_cuda_version, nms
 boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
 _, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
 if kept.tolist() != [0, 2]:
-    sys.exit(f"mmcv's compiled NMS: expected boxes [0, 2], got {kept.tolist()}; delete .venv and run make again")
+    sys.exit(f"mmcv's compiled NMS: expected boxes [0, 2], got {kept.tolist()}; delete {sys.prefix} and run make again")
 if torch.cuda.is_available() and get_compiling_cuda_version() == "not available":
     sys.exit("this machine has a GPU, but the mmcv wheel in pip's cache was built without CUDA: "
-             "run `pip cache remove mmcv`, put nvcc on the PATH, delete .venv and run make again")
+             f"run `pip cache remove '*mmcv'`, put nvcc on the PATH, delete {sys.prefix} and run make again")
 PYTHON
 }
 
