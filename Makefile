@@ -8,7 +8,14 @@ SHELL := /bin/bash
 PYTHON ?=
 # WHEELS=folder: install from the files that `make wheels` collected there, without a network.
 WHEELS ?=
-VENV := .venv
+# STACK=onedl: OneDL's fork of mmdet, in an environment and a folder of results of its own (docs/environment.md).
+STACK ?=
+ifneq ($(filter-out onedl,$(STACK)),)
+$(error STACK=$(STACK): expected onedl, or nothing for mmdet 3.3.0)
+endif
+LOCK := requirements$(STACK:%=.%).lock
+VENV := .venv$(STACK:%=-%)
+RESULTS := results$(STACK:%=/%)
 BIN := $(VENV)/bin
 # Written last: without it a half-built environment is built again from where pip left off.
 READY := $(VENV)/.ready
@@ -16,13 +23,13 @@ SCALE ?= mini
 
 setup: $(READY)
 
-$(READY): requirements.lock workflows/setup.sh
-	@PYTHON="$(PYTHON)" VENV=$(VENV) WHEELS="$(WHEELS)" bash workflows/setup.sh
-	@cp requirements.lock $@
+$(READY): $(LOCK) workflows/setup.sh
+	@PYTHON="$(PYTHON)" VENV=$(VENV) LOCK=$(LOCK) WHEELS="$(WHEELS)" bash workflows/setup.sh
+	@cp $(LOCK) $@
 
 # Collects what an environment needs on a machine without a network, in the folder `wheels` or WHEELS.
 wheels: $(READY)
-	@VENV=$(VENV) bash workflows/setup.sh wheels "$(or $(WHEELS),wheels)"
+	@VENV=$(VENV) LOCK=$(LOCK) bash workflows/setup.sh wheels "$(or $(WHEELS),wheels)"
 
 # Snakemake's own lock outlives a killed Snakemake; one of the system's does not, so `make demo` uses that where
 # there is flock (not on macOS).
@@ -30,18 +37,18 @@ demo: $(READY)
 	@mkdir -p results; exec 9>results/.demo.lock; nolock=; \
 	  if command -v flock >/dev/null; then nolock=--nolock; \
 	    flock --nonblock 9 || { echo "make: another make demo runs in this folder; wait until it ends, or stop it" >&2; exit 1; }; fi; \
-	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake $$nolock --config scale=$(SCALE)
-	@$(BIN)/corrloss show scale=$(SCALE)
-	@$(BIN)/corrloss compare results/$(SCALE) || true
+	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake $$nolock --config scale=$(SCALE) results=$(RESULTS)
+	@$(BIN)/corrloss show scale=$(SCALE) results=$(RESULTS)
+	@$(BIN)/corrloss compare $(RESULTS)/$(SCALE) || true
 
 # What other machines compare with: copies the results of a scale to results/reference, which is committed.
 # REFERENCE=folder: to another folder, for tables that were made on another machine.
 REFERENCE ?= results/reference/$(SCALE)
 reference: $(READY)
 	@mkdir -p $(REFERENCE)/tables
-	@cp results/$(SCALE)/runs.csv $(REFERENCE)/
-	@cp results/$(SCALE)/tables/*.csv results/$(SCALE)/tables/*.md $(REFERENCE)/tables/
-	@$(BIN)/corrloss proxy results/$(SCALE)/runs.csv > $(REFERENCE)/proxy.md
+	@cp $(RESULTS)/$(SCALE)/runs.csv $(REFERENCE)/
+	@cp $(RESULTS)/$(SCALE)/tables/*.csv $(RESULTS)/$(SCALE)/tables/*.md $(REFERENCE)/tables/
+	@$(BIN)/corrloss proxy $(RESULTS)/$(SCALE)/runs.csv > $(REFERENCE)/proxy.md
 	@(date -u +%F; git rev-parse HEAD; uname -srm; grep -m 1 "model name" /proc/cpuinfo || true; echo "$$(getconf _NPROCESSORS_ONLN) cores"; \
 	  $(BIN)/python -c "import torch; print(torch.backends.cpu.get_cpu_capability())"; \
 	  $(BIN)/python -m pip freeze --exclude-editable) > $(REFERENCE)/environment.txt

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # From the lowest to the highest. A package imports from lower floors, or from its own.
 FLOORS = [
     {"errors", "parent"},
-    {"files"},
+    {"files", "stack"},
     {"ranks", "distributed", "positives", "run"},
     {"coefficients"},
     {"loss", "coco", "plan"},

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the environment in $VENV from requirements.lock. Called by make; safe to run again after any failure.
+# Builds the environment in $VENV from $LOCK. Called by make; safe to run again after any failure.
+#   LOCK=...     requirements.lock (mmdet 3.3.0) or requirements.onedl.lock (OneDL's fork of it)
 #   PYTHON=...   the interpreter; by default that of $VENV, else the newest of $PYTHONS that runs here
 #   WHEELS=DIR   installs from these files alone, without a network
 #   setup.sh wheels DIR   collects them, for a machine of the same kind with the same Python
@@ -12,7 +13,8 @@ SUPPORTED='import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14)
 PYTHON=${PYTHON:-}
 VENV=${VENV:-.venv}
 WHEELS=${WHEELS:-}
-LOCK=requirements.lock
+LOCK=${LOCK:-requirements.lock}
+MMCV='^(onedl-)?mmcv=='
 BUILD_TOOLS='^(setuptools|wheel|ninja|psutil|packaging)=='
 NEED_KIB=$((4 * 1024 * 1024))
 
@@ -111,7 +113,7 @@ build_mmcv() {
   flags=${CFLAGS:-$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))')}
   CFLAGS="$flags -g0" MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)} with_old_exec "$VENV/bin/python" -m pip install --verbose \
     --disable-pip-version-check --no-build-isolation --no-deps ${WHEELS:+--no-index --find-links "$WHEELS"} \
-    "$(pins '^mmcv==')" >"$log" 2>&1 &
+    "$(pins "$MMCV")" >"$log" 2>&1 &
   local build=$!
   while kill -0 "$build" 2>/dev/null; do
     sleep 2
@@ -165,12 +167,12 @@ set_up() {
 collect_wheels() {
   local folder=$1 pip=("$VENV/bin/python" -m pip --disable-pip-version-check --quiet)
   mkdir -p "$folder"
-  locked . | awk '/^[a-z]/ {other = !/^(torch|mmcv)==/} other' >"$VENV/others.txt"
+  locked . | awk '/^[a-z]/ {other = !/^(torch|(onedl-)?mmcv)==/} other' >"$VENV/others.txt"
   step "$(grep -c == "$VENV/others.txt") packages of $LOCK into $folder"
   "${pip[@]}" download --no-deps --no-build-isolation --dest "$folder" --requirement "$VENV/others.txt"
   step "torch with what it needs, and mmcv"
   "${pip[@]}" download --dest "$folder" --constraint "$VENV/versions.txt" "$(pins '^torch==')"
-  MMCV_WITH_OPS=1 "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$folder" "$(pins '^mmcv==')"
+  MMCV_WITH_OPS=1 with_old_exec "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$folder" "$(pins "$MMCV")"
   step "ready: copy $folder, then there: make setup WHEELS=$folder"
 }
 

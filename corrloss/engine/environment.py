@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import resource
-from importlib.metadata import version
 
 import torch
+
+from corrloss.stack import version_of
 
 PACKAGES = ("corrloss", "torch", "mmcv", "mmengine", "mmdet", "numpy")
 
@@ -14,7 +15,7 @@ PACKAGES = ("corrloss", "torch", "mmcv", "mmengine", "mmdet", "numpy")
 def environment() -> dict:
     """Versions, Python, processor or GPU, and thread count of this process."""
     return {
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in PACKAGES},
         "python": platform.python_version(),
         "device": device_name(),
         "threads": torch.get_num_threads(),

@@ -11,7 +11,6 @@ import ast
 import functools
 import hashlib
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 
 from mmengine.config import Config
@@ -20,6 +19,7 @@ from corrloss.files import atomic_write
 from corrloss.plan.experiments import Experiments
 from corrloss.plan.schema import ExperimentError, check
 from corrloss.plan.yaml_files import existing
+from corrloss.stack import version_of
 
 
 def read_settings(experiments: Experiments, kind: str, name: str, cache: Path | None = None) -> dict:
@@ -90,7 +90,7 @@ def _is_plain(value: object) -> bool:
 
 @functools.cache
 def _fingerprint(experiments: Path) -> str:
-    digest = hashlib.sha256(f"{version('mmdet')} {version('mmengine')}".encode())
+    digest = hashlib.sha256(f"{version_of('mmdet')} {version_of('mmengine')}".encode())
     for path in sorted(experiments.glob("*/*.py")):  # all: a `_base_` may lie in another folder
         digest.update(f"{path.parent.name}/{path.name}".encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

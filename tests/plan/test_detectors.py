@@ -70,7 +70,7 @@ def test_files_of_one_name_in_two_folders_are_kept_apart(toy, cache):
 def test_another_mmdet_is_another_key(toy, cache, forget, monkeypatch):
     load_settings(toy, cache)
     forget()
-    monkeypatch.setattr("corrloss.plan.detectors.version", lambda name: "9.9")
+    monkeypatch.setattr("corrloss.plan.detectors.version_of", lambda name: "9.9")
     load_settings(toy, cache)
     forget()
     assert len(kept(cache)) == 2
