@@ -74,8 +74,9 @@ def test_bad_weights_are_refused_by_name_and_run_nothing(name, model, tmp_path):
             assert torch.equal(value, before[key])
 
 
-def test_the_bomb_is_live(tmp_path):
+def test_the_bomb_is_live(tmp_path, monkeypatch):
     """Whoever trusts such a file runs what it says; so the tests above prove something."""
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD")  # that `corrloss.engine.weights` sets
     path = tmp_path / "weights.pth"
     torch.save({"0.bias": Bomb(tmp_path / "pwned")}, path)
     torch.load(path, weights_only=False)
@@ -91,7 +92,7 @@ def test_weights_are_loaded_to_the_bit(model, tmp_path):
 
 
 def test_pretrained_weights_that_a_config_names_run_nothing_either(model, tmp_path):
-    """mmengine reads these, by torch's default: tensors only."""
+    """mmengine reads these: tensors only, by torch's default and the variable that `weights` sets."""
     from mmengine.runner import load_checkpoint
 
     path = tmp_path / "resnet.pth"
