@@ -53,7 +53,7 @@ OTHERS = {
         dict(
             backbone=RESNET,
             neck=dict(in_channels=[128]),
-            # mmcv keeps a dropout as the default of every attention that is built after, in the tests of others, too.
+            # mmcv keeps a dropout as the default of every attention that is built later, in other tests, too.
             encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=dict(dropout=0.0))),
             decoder=dict(
                 num_layers=1,

@@ -311,7 +311,7 @@ def test_a_subclass_with_losses_of_its_own_does_not_get_the_adapter():
 
 @pytest.fixture
 def trusted_files(monkeypatch):
-    """What torch.load may do outside the bench's own processes: `corrloss.engine.weights` forbids it there."""
+    """What torch.load may do in other programs: `corrloss.engine.weights` forbids it in ours."""
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
 
 

@@ -123,7 +123,7 @@ def ground_truth(objects):
 
 def batch(images=OBJECTS):
     """A batch as a data loader gives it: noise for pixels, and the objects of each image."""
-    MessageHub.get_current_instance().update_info("epoch", 0)  # TOOD looks it up; a training leaves another hub
+    MessageHub.get_current_instance().update_info("epoch", 0)  # for TOOD; a training leaves another hub
     generator = torch.Generator().manual_seed(7)
     shape = dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), scale_factor=(1.0, 1.0))
     samples = [

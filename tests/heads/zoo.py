@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 import mmdet
 import torch
-from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
-from tiny_detectors import OBJECTS, SIZE, batch, correlation_losses, head_configs
+from tiny_detectors import OBJECTS, SIZE, batch, build, correlation_losses, head_configs
 
 from corrloss.heads.head_positives import PositivesError
 
@@ -40,8 +38,11 @@ def smallest_config(family):
 
 
 def _model(path):
-    """The detector of a config, also within a tracker or a semi-supervised model."""
-    config = Config.fromfile(path, import_custom_modules=False)
+    """The detector of a config, also within a tracker or another model; empty if mmdet cannot load it."""
+    try:
+        config = Config.fromfile(path, import_custom_modules=False)
+    except FileNotFoundError:  # `sort` has configs over one that mmdet does not have
+        return {}
     model = config.get("model", {})
     return model.get("detector", model)
 
@@ -97,10 +98,8 @@ def shrink(config):
 
 
 def _step(config, size):
-    torch.manual_seed(0)
     num_classes = head_configs(config)[0].get("num_classes", 80)
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        model = MODELS.build(config).train()
+    model = build(config).train()
     data = images(size, num_classes)
     losses = model(**model.data_preprocessor(data, training=True), mode="loss")
     total, _ = model.parse_losses(losses)
