@@ -16,6 +16,7 @@ endif
 LOCK := requirements$(STACK:%=.%).lock
 VENV := .venv$(STACK:%=-%)
 RESULTS := results$(STACK:%=/%)
+IN_RESULTS := $(STACK:%=results=results/%)
 BIN := $(VENV)/bin
 # Written last: without it a half-built environment is built again from where pip left off.
 READY := $(VENV)/.ready
@@ -37,8 +38,8 @@ demo: $(READY)
 	@mkdir -p results; exec 9>results/.demo.lock; nolock=; \
 	  if command -v flock >/dev/null; then nolock=--nolock; \
 	    flock --nonblock 9 || { echo "make: another make demo runs in this folder; wait until it ends, or stop it" >&2; exit 1; }; fi; \
-	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake $$nolock --config scale=$(SCALE) results=$(RESULTS)
-	@$(BIN)/corrloss show scale=$(SCALE) results=$(RESULTS)
+	  PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 snakemake $$nolock --config scale=$(SCALE) $(IN_RESULTS)
+	@$(BIN)/corrloss show scale=$(SCALE) $(IN_RESULTS)
 	@$(BIN)/corrloss compare $(RESULTS)/$(SCALE) || true
 
 # What other machines compare with: copies the results of a scale to results/reference, which is committed.

@@ -241,3 +241,20 @@ def test_the_image_copies_files_that_exist_and_is_not_built_anew_for_an_edit():
         assert (ROOT / name).exists(), name
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert {".venv", "results", "data"} <= set(ignored)
+
+
+def printed_by_make(*arguments):
+    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_stack_has_an_environment_and_results_of_its_own():
+    command = printed_by_make("demo", "STACK=onedl").stdout
+    assert ".venv-onedl/bin" in command and "results=results/onedl" in command
+    assert "compare results/onedl/mini" in command
+    default = printed_by_make("demo", "STACK=").stdout
+    assert "onedl" not in default and "results=" not in default  # config/config.yaml may name another folder
+
+
+def test_another_stack_is_one_sentence():
+    done = printed_by_make("setup", "STACK=openmmlab")
+    assert done.returncode == 2 and "STACK=openmmlab: expected onedl, or nothing" in done.stderr

@@ -12,8 +12,8 @@ from corrloss.errors import CorrLossError
 from corrloss.files import sha256
 from corrloss.plan.config_nodes import nodes
 
-# A file of weights must not run code. mmengine calls torch.load without arguments: the first variable would let
-# it. OneDL's mmengine loads what was refused again, without protection: the second variable forbids that.
+# A file of weights must not run code. mmengine calls torch.load without arguments: the first variable would
+# let it. OneDL's mmengine loads what was refused again, without protection: the second variable forbids that.
 os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
