@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
+from pathlib import Path
 
 import torch
 
 from corrloss.stack import version_of
 
+_CPUINFO = Path("/proc/cpuinfo")  # of Linux
 PACKAGES = ("corrloss", "torch", "mmcv", "mmengine", "mmdet", "numpy")
 
 
@@ -23,10 +26,15 @@ def environment() -> dict:
 
 
 def device_name() -> str:
-    """The GPU's name, or ``cpu`` and the machine's architecture."""
+    """The GPU's name, or ``cpu`` with the model and the vector instructions of the processor.
+
+    These decide the last bits of a training on the CPU.
+    """
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"cpu ({platform.machine()})"
+    found = re.search(r"^model name\s*: (.+)$", _CPUINFO.read_text(), re.M) if _CPUINFO.exists() else None
+    model = found[1] if found else platform.processor() or platform.machine()
+    return f"cpu ({model}, {torch.backends.cpu.get_cpu_capability()})"
 
 
 def peak_memory_mb() -> float:

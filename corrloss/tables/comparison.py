@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import t
 
 from corrloss.plan.runs import OPTION_NAMES
 from corrloss.tables.records import IDENTITY, NOTES, TAIL, TEXT, read_runs
@@ -16,17 +16,19 @@ JUDGED = ("AP", "mask_AP", "rho_img", "rho_cls")
 #: Standard deviation over seeds, in points, where the reference has one seed; declared, not measured.
 SPREAD = 1.0
 MIN_VARIANTS = 3  # with several seeds, for the reference's own spread
-CONFIDENCE = 0.99
+CONFIDENCE = 0.99  # of all figures that are compared together
 
 
 def compare(runs: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """Compare each run with the run of the same name in the reference.
 
-    A figure is within what seeds differ by up to z·√2·s: s is its standard deviation over seeds, pooled over
+    A figure is within what seeds differ by up to q·√2·s: s is its standard deviation over seeds, pooled over
     the variants of the detector of which the reference has several seeds, over those of all detectors where
-    fewer than `MIN_VARIANTS` are of this one, or `SPREAD` where fewer are there at all; z is the two-sided
-    normal quantile at `CONFIDENCE`. Another machine or version of a library changes the last bits
-    of a training, and a short training ends then as with another seed.
+    fewer than `MIN_VARIANTS` are of this one, or `SPREAD` where fewer are there at all; q is the two-sided
+    quantile of Student's t with the degrees of freedom of s (infinitely many for `SPREAD`). By its level,
+    none of all figures is outside with `CONFIDENCE` (Bonferroni's inequality): of 24 runs with four figures
+    each, one would otherwise be outside by chance. Another machine or version of a library changes the last
+    bits of a training, and a short training ends then as with another seed.
 
     Args:
         runs: From `corrloss.tables.records.read_runs`.
@@ -39,8 +41,9 @@ def compare(runs: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """
     known = reference.set_index("run")
     judged = [name for name in JUDGED if name in reference]
+    level = 1 - (1 - CONFIDENCE) / max(1, len(judged) * runs["run"].isin(known.index).sum())
     limits = {
-        detector: {name: _limit(reference, name, detector) for name in judged}
+        detector: {name: _limit(reference, name, detector, level) for name in judged}
         for detector in runs["detector"].unique()
     }
     figures = [
@@ -64,14 +67,16 @@ def _row(run: pd.Series, known: pd.DataFrame, limits: dict[str, float], figures:
     return row | {"result": result, "metric": name, "difference": differences[name], "limit": limits[name]}
 
 
-def _limit(reference: pd.DataFrame, name: str, detector: str) -> float:
+def _limit(reference: pd.DataFrame, name: str, detector: str, level: float) -> float:
     variant = [column for column in (*IDENTITY, *OPTION_NAMES) if column not in ("run", "seed")]
     groups = reference.groupby([column for column in variant if column in reference], dropna=False)[name]
     variances = groups.var(ddof=1)[groups.count() > 1].dropna()
     own = variances[variances.index.get_level_values("detector") == detector]
     pooled = own if len(own) >= MIN_VARIANTS else variances
-    spread = float(np.sqrt(pooled.mean())) if len(pooled) >= MIN_VARIANTS else 0.0
-    return float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(2) * (spread or SPREAD))
+    spread, freedom = SPREAD, np.inf
+    if len(pooled) >= MIN_VARIANTS and pooled.mean() > 0:
+        spread, freedom = np.sqrt(pooled.mean()), (groups.count()[pooled.index] - 1).sum()
+    return float(t.ppf((1 + level) / 2, freedom) * np.sqrt(2) * spread)
 
 
 def _differing(one: object, other: object) -> str:

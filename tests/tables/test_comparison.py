@@ -3,13 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 from typer.testing import CliRunner
 
 from corrloss.cli import app
 from corrloss.tables.comparison import ALONE, IDENTICAL, OUTSIDE, SPREAD, WITHIN, compare
 
-LIMIT = norm.ppf(0.995) * np.sqrt(2)
+FIGURES = 2  # of a run below: AP and rho_img
+
+
+def limit(runs, freedom=np.inf):
+    """Largest difference that is within, in standard deviations."""
+    tail = 0.01 / (runs * FIGURES) / 2
+    return (-norm.ppf(tail) if freedom == np.inf else -t.ppf(tail, freedom)) * np.sqrt(2)
 
 
 def frame(ap, seeds=(0,), environment="torch=2.13.0", **more):
@@ -32,8 +38,8 @@ def frame(ap, seeds=(0,), environment="torch=2.13.0", **more):
         (30.0, {}, IDENTICAL),
         (30.0, {"train_seconds": 99.0, "identity": "another"}, IDENTICAL),
         (30.0, {"AP50": 50.1}, WITHIN),
-        (30.0 + 0.99 * LIMIT * SPREAD, {}, WITHIN),
-        (30.0 - 1.01 * LIMIT * SPREAD, {}, OUTSIDE),
+        (30.0 + 0.99 * limit(3) * SPREAD, {}, WITHIN),
+        (30.0 - 1.01 * limit(3) * SPREAD, {}, OUTSIDE),
         (30.0, {"rho_img": 50.0}, OUTSIDE),
     ],
 )
@@ -44,9 +50,10 @@ def test_the_result_of_one_seed(ap, more, result):
 def test_the_spread_of_several_seeds_is_that_of_the_reference():
     values = [29.7, 30.0, 30.3]  # standard deviation 0.3
     reference = frame(values, seeds=(0, 1, 2))
-    shifted = compare(frame([29.7, 30.0, 30.3 + 1.01 * LIMIT * 0.3], seeds=(0, 1, 2)), reference)
+    largest = limit(9, freedom=6) * 0.3  # three variants of two degrees each
+    shifted = compare(frame([29.7, 30.0, 30.3 + 1.01 * largest], seeds=(0, 1, 2)), reference)
     assert list(shifted["result"]) == [IDENTICAL, IDENTICAL, OUTSIDE] * 3
-    assert shifted["limit"].max() == pytest.approx(LIMIT * 0.3)
+    assert shifted["limit"].max() == pytest.approx(largest)
 
 
 def test_the_spread_of_a_detector_with_several_variants_is_its_own():
@@ -60,8 +67,9 @@ def test_the_spread_of_a_detector_with_several_variants_is_its_own():
     reference["run"] = [f"{run} {number}" for number, run in enumerate(reference["run"])]
     moved = reference.assign(AP=reference["AP"] + 1)
     limits = compare(moved, reference).groupby(reference["detector"])["limit"].first()
-    assert limits["atss"] == pytest.approx(LIMIT * 0.1)
-    assert limits["paa"] == pytest.approx(LIMIT * np.sqrt((3 * 0.1**2 + 2 * 3**2) / 5))
+    assert limits["atss"] == pytest.approx(limit(len(moved), freedom=6) * 0.1)
+    spread = np.sqrt((3 * 0.1**2 + 2 * 3**2) / 5)
+    assert limits["paa"] == pytest.approx(limit(len(moved), freedom=10) * spread)
 
 
 def test_a_run_that_the_reference_lacks_and_another_environment_are_named():
