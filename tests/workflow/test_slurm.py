@@ -236,6 +236,9 @@ def test_a_controller_that_is_away_for_a_minute_loses_no_job(cluster, tmp_path, 
     (tmp_path / "workflows").symlink_to(ROOT / "workflows")
     project = object.__new__(Project)
     project.folder = tmp_path
+    # No job starts before the crash: the controller would forget it, and give its number to another job while
+    # it still runs.
+    cluster("scontrol", "update", "PartitionName=gpu", "State=DOWN")
     snakemake = Started(project, "--workflow-profile", str(ROOT / "workflows/profiles/slurm"), *QUICK)
     request.addfinalizer(snakemake.stop)
 
@@ -248,6 +251,7 @@ def test_a_controller_that_is_away_for_a_minute_loses_no_job(cluster, tmp_path, 
     cluster("crash")
     time.sleep(70)  # more than sbatch waits in all six attempts of a job
     cluster("restart")
+    cluster("scontrol", "update", "PartitionName=gpu", "State=UP")
     snakemake.wait_for("three jobs", at_work)
     cluster("crash")
     (tmp_path / "go").touch()
