@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from corrloss.cli import app
 
-SECONDS, MEGABYTES = 10, 300
+SECONDS, MEGABYTES = 10, 250
 RUN = "mini_coco/retinanet/none/seed0"
 #: Commands with arguments that are right for the project, and end soon with those or with others.
 CALLS = (

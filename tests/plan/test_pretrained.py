@@ -1,7 +1,7 @@
 """Published weights: a local file takes the place of each; a run depends on the weights, not their place."""
 
-from fnmatch import fnmatch
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -10,6 +10,7 @@ from corrloss.plan.configs import config_hash
 from corrloss.plan.matrix import load_matrix
 from corrloss.plan.pretrained import address_of, use_local_weights
 from corrloss.plan.schema import ExperimentError
+from corrloss.stack import version_of
 
 
 def config_with(checkpoint, kind="Pretrained"):
@@ -20,7 +21,10 @@ def config_with(checkpoint, kind="Pretrained"):
     ("checkpoint", "address"),
     [
         ("torchvision://resnet101", "https://download.pytorch.org/models/resnet101-63fe2227.pth"),
-        ("open-mmlab://resnext101_64x4d", "https://*/pretrain/third_party/resnext101_64x4d-ee2c6f71.pth"),
+        (
+            "open-mmlab://resnext101_64x4d",
+            "https://download.openmmlab.com/pretrain/third_party/resnext101_64x4d-ee2c6f71.pth",
+        ),
         ("https://example.org/a/b-01234567.pth", "https://example.org/a/b-01234567.pth"),
     ],
 )
@@ -28,7 +32,9 @@ def test_a_local_file_takes_the_place_of_published_weights(checkpoint, address):
     config = config_with(checkpoint)
     name = address.rpartition("/")[2]
     ((found, source),) = use_local_weights(config, Path("/data")).items()
-    assert found == name and fnmatch(source, address)  # OneDL's mmengine names another host
+    if checkpoint.startswith("open-mmlab://") and "onedl" in version_of("mmengine"):  # names another host
+        source, address = (urlsplit(text).path for text in (source, address))
+    assert (found, source) == (name, address)
     assert config["backbone"]["init_cfg"]["checkpoint"] == f"/data/weights/{name}"
 
 
